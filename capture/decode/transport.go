@@ -1,0 +1,98 @@
+package decode
+
+import "encoding/binary"
+
+const (
+	tcpLen = 20
+	udpLen = 8
+)
+
+// TCP option kinds (RFC 9293 section 3.1, RFC 7323 section 3.2).
+const (
+	optionEnd        = 0
+	optionNoOp       = 1
+	optionTimestamps = 8
+	timestampsLen    = 10
+)
+
+// tcp reads a TCP header (RFC 9293 section 3.1).
+func (c *cursor) tcp(p *Packet) Outcome {
+	b := c.b
+	if len(b) < tcpLen {
+		c.short(tcpLen, BadTransport)
+		return c.outcome
+	}
+	n := int(b[12]>>4) * 4
+	if n < tcpLen || n > c.left {
+		return BadTransport
+	}
+	p.SrcPort = binary.BigEndian.Uint16(b[0:2])
+	p.DstPort = binary.BigEndian.Uint16(b[2:4])
+	p.Seq = binary.BigEndian.Uint32(b[4:8])
+	p.Ack = binary.BigEndian.Uint32(b[8:12])
+	p.Flags = b[13]
+	p.Window = binary.BigEndian.Uint16(b[14:16])
+	p.HeaderLen = uint8(n)
+	p.PayloadLen = uint32(c.left - n)
+	p.TSval, p.TSecr, p.HasTimestamps = timestamps(b[tcpLen:min(n, len(b))])
+	return TCP
+}
+
+// timestamps finds the time stamp option. Options that contradict themselves
+// end the search, but cost the segment nothing else.
+func timestamps(o []byte) (val, ecr uint32, ok bool) {
+	// The layout that every system sends once a connection stands
+	// (RFC 7323 appendix A).
+	if len(o) >= 12 && binary.BigEndian.Uint32(o) == optionNoOp<<24|optionNoOp<<16|optionTimestamps<<8|timestampsLen {
+		return binary.BigEndian.Uint32(o[4:8]), binary.BigEndian.Uint32(o[8:12]), true
+	}
+	for len(o) > 1 && o[0] != optionEnd {
+		if o[0] == optionNoOp {
+			o = o[1:]
+			continue
+		}
+		n := int(o[1])
+		if n < 2 || n > len(o) {
+			break
+		}
+		if o[0] == optionTimestamps && n == timestampsLen {
+			return binary.BigEndian.Uint32(o[2:6]), binary.BigEndian.Uint32(o[6:10]), true
+		}
+		o = o[n:]
+	}
+	return 0, 0, false
+}
+
+// udp reads a UDP header (RFC 768) and looks for a tunnel behind it.
+func (c *cursor) udp(p *Packet) header {
+	b := c.b
+	if len(b) < udpLen {
+		return c.short(udpLen, BadTransport)
+	}
+	n := int(binary.BigEndian.Uint16(b[4:6]))
+	if n == 0 {
+		n = c.left // segmentation offload, or a jumbogram (RFC 2675 section 4)
+	}
+	if n < udpLen || n > c.left {
+		return c.end(BadTransport)
+	}
+	if len(b) > n {
+		b = b[:n]
+		p.Transport = b
+	}
+	src, dst := binary.BigEndian.Uint16(b[0:2]), binary.BigEndian.Uint16(b[2:4])
+	p.SrcPort = src
+	p.DstPort = dst
+	p.HeaderLen = udpLen
+	p.PayloadLen = uint32(n - udpLen)
+	c.b, c.left = b[udpLen:], n-udpLen
+	switch {
+	case dst == portGTPU || src == portGTPU:
+		return c.gtpu(p)
+	case dst == portVXLAN:
+		return c.vxlan()
+	case dst == portTeredo || src == portTeredo:
+		return c.teredo()
+	}
+	return c.end(UDP)
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package classify
+
+func init() { underRace = true }

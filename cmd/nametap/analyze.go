@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/export"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/probe"
+)
+
+func newAnalyze() *cobra.Command {
+	s := &settings{}
+	format := "table"
+	cmd := &cobra.Command{
+		Use:   "analyze FILE...",
+		Short: "Say what is in capture files",
+		Long: `analyze runs capture files (pcap or pcapng, plain, gzip or zstd; - is standard
+input) through the same pipeline as a live tap. Several files, such as one a
+direction or one an interface, are merged by packet time.
+
+The summary goes to standard output. With --flows - the records go there
+instead, in the order of the flows' ends, and the summary, if --format asks for
+one, to standard error.
+
+A damaged file is read as far as it goes: its results are printed, one line on
+standard error says where it broke, and the exit status is 1.`,
+		Example: `  nametap analyze trace.pcap
+  nametap analyze uplink.pcapng.zst downlink.pcapng.zst
+  nametap analyze --format json trace.pcap
+  nametap analyze --subscriber-ids address --flows - trace.pcap | jq .name
+  tcpdump -r big.pcap -w - port 53 or port 5222 | nametap analyze -`,
+		Args: atLeast(1, "a capture file, or - for standard input"),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			if format != "table" && format != "json" {
+				return usagef("--format is table or json, not %q", format)
+			}
+			a := analysis{settings: s, format: format, files: files, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
+			if s.flows == "-" {
+				a.format = ""
+				if cmd.Flags().Changed("format") {
+					a.format = format
+				}
+			}
+			return a.run(cmd.Context())
+		},
+	}
+	s.register(cmd)
+	cmd.Flags().StringVar(&format, "format", format, "summary as table or json")
+	return cmd
+}
+
+// analysis is one run over capture files.
+type analysis struct {
+	*settings
+	format    string // empty: no summary
+	files     []string
+	out, errs io.Writer
+}
+
+func (a *analysis) run(ctx context.Context) error {
+	rules, err := a.loadRules()
+	if err != nil {
+		return err
+	}
+	source, err := capture.Open(a.files)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = source.Close() }() // reading is over by then
+	input := capture.Source(source)
+	if a.filter != "" {
+		if input, err = capture.Filter(source, a.filter); err != nil {
+			return err
+		}
+	}
+	cfg := a.engine(rules)
+	records, err := a.records(&cfg)
+	if err != nil {
+		return err
+	}
+	engine, err := probe.New(cfg)
+	if err != nil {
+		return err
+	}
+	stop := a.progress(source)
+	readErr := engine.Run(ctx, input)
+	stop()
+	err = records()
+	if err == nil {
+		err = a.summary(engine, readErr)
+	}
+	if ctx.Err() != nil {
+		readErr = oneLine(readErr, errors.New("interrupted: the results are those of the packets read so far"))
+	}
+	return oneLine(readErr, err)
+}
+
+// records lets the engine write flow records, if they are wanted. The function
+// that it returns finishes them.
+func (a *analysis) records(cfg *probe.Config) (finish func() error, err error) {
+	if a.flows == "" {
+		return func() error { return nil }, nil
+	}
+	ids, err := a.addresses(a.errs)
+	if err != nil {
+		return nil, err
+	}
+	out, closeOut, err := a.openFlows(a.out)
+	if err != nil {
+		return nil, err
+	}
+	sorted := export.NewSorted(out, ids)
+	var failed error
+	cfg.Records = func(batch []flows.Record) {
+		if failed == nil {
+			failed = sorted.Write(batch)
+		}
+	}
+	return func() error {
+		err := failed
+		if err == nil {
+			err = sorted.Close()
+		}
+		return oneLine(err, closeOut())
+	}, nil
+}
+
+func (a *analysis) summary(engine *probe.Engine, readErr error) error {
+	s := export.Summarize(engine.Snapshot(), len(a.files), capture.Truncated(readErr))
+	switch {
+	case a.format == "":
+		return nil
+	case a.flows == "-":
+		return writeSummary(a.errs, s, a.format)
+	}
+	return writeSummary(a.out, s, a.format)
+}
+
+func writeSummary(w io.Writer, s *export.Summary, format string) error {
+	if format == "json" {
+		return s.WriteJSON(w)
+	}
+	return s.WriteTable(w)
+}
+
+// progress shows a bar on a terminal for as long as reading takes; files that
+// are read in less than half a second show none.
+func (a *analysis) progress(source *capture.Files) (stop func()) {
+	total := source.TotalBytes()
+	tty, ok := a.errs.(*os.File)
+	if total <= 0 || !ok || !term.IsTerminal(int(tty.Fd())) {
+		return func() {}
+	}
+	bar := progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(tty), progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetDescription("reading"), progressbar.OptionUseIECUnits(false))
+	quit, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		wait := time.NewTimer(500 * time.Millisecond)
+		defer wait.Stop()
+		for {
+			select {
+			case <-quit:
+				_ = bar.Finish() // a bar that cannot be drawn is no loss
+				return
+			case <-wait.C:
+				_ = bar.Set64(min(source.BytesRead(), total-1))
+				wait.Reset(100 * time.Millisecond)
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-gone
+	}
+}

@@ -1,0 +1,137 @@
+// Command nametap watches a mirror of a mobile core network and says, per class
+// of WhatsApp traffic, how much there is and how its connections fare.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses (contract).
+const (
+	exitDone  = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// usageError is a mistake in how the program was called.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// joined are several errors in one line, where errors.Join would take one each.
+type joined []error
+
+func (j joined) Error() string {
+	texts := make([]string, len(j))
+	for i, err := range j {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (j joined) Unwrap() []error { return j }
+
+// oneLine joins the errors that are not nil.
+func oneLine(errs ...error) error {
+	var j joined
+	for _, err := range errs {
+		if err != nil {
+			j = append(j, err)
+		}
+	}
+	if len(j) == 0 {
+		return nil
+	}
+	return j
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// execute runs one command line and returns its exit status.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	_, _ = fmt.Fprintf(stderr, "nametap: %v\n", err)
+	var usage usageError
+	if !errors.As(err, &usage) {
+		return exitError
+	}
+	_, _ = fmt.Fprintf(stderr, "See %s --help.\n", cmd.CommandPath())
+	return exitUsage
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "nametap",
+		Short: "Names and counts WhatsApp traffic on a mirror of a mobile core network",
+		Long: `nametap listens to a mirror of a mobile core network. It remembers which name
+each subscriber was told for which server address, names every TCP connection
+that follows, sorts it into a class (chat, photo, audio, video, media …) and
+counts volume, connections, round-trip times and losses per class.
+
+  nametap demo                       a simulated network, no tap and no root needed
+  nametap analyze trace.pcap         what is in a capture file
+  nametap run --interface eth1       watch a tap; metrics on http://127.0.0.1:9108/metrics`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newAnalyze(), newRules(), newVersion())
+	return root
+}
+
+// exactly, atLeast and none are cobra's argument checks, as usage errors.
+func atLeast(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usagef("name %s", what)
+		}
+		return nil
+	}
+}
+
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usagef("name %s, not %d arguments", what, len(args))
+		}
+		return nil
+	}
+}
+
+func none(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("takes no arguments, but got %q", args[0])
+	}
+	return nil
+}

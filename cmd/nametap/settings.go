@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/export"
+	"github.com/nametap/nametap/probe"
+)
+
+// settings are the flags that run and analyze share.
+type settings struct {
+	rules        string
+	subscribers  prefixes
+	evidence     classify.Cascade
+	dnsGrace     time.Duration
+	dnsStale     time.Duration
+	ids          string
+	pseudonymKey string
+	shards       int
+	memory       bytesize
+	flows        string
+	filter       string
+}
+
+func (s *settings) register(cmd *cobra.Command) {
+	s.subscribers = probe.DefaultSubscribers()
+	s.evidence = classify.DefaultCascade()
+	s.memory = bytesize(max(systemMemory()/4, probe.MinMemory))
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&s.rules, "rules", "", "naming scheme `FILE` (default: built in, see nametap rules show)")
+	f.Var(&s.subscribers, "subscribers", "prefixes in which subscribers live")
+	f.Var(&s.evidence, "evidence", "which evidence may name a flow, strongest first")
+	f.DurationVar(&s.dnsGrace, "dns-grace", 10*time.Second, "added to every TTL")
+	f.DurationVar(&s.dnsStale, "dns-stale", 6*time.Hour, "how long past its validity an answer may still name a flow")
+	f.StringVar(&s.ids, "subscriber-ids", "pseudonym", "subscriber addresses in what is written: pseudonym or address")
+	f.StringVar(&s.pseudonymKey, "pseudonym-key", "", "key `FILE` of the pseudonyms (default: one is made in the user's configuration directory)")
+	f.IntVar(&s.shards, "shards", runtime.GOMAXPROCS(0), "worker goroutines; the output does not depend on it")
+	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G")
+	f.StringVar(&s.flows, "flows", "", "write a record of each finished flow to `PATH`, as JSON Lines; - is standard output")
+	f.StringVar(&s.filter, "filter", "", "pcap-filter `EXPR`, where libpcap is compiled in")
+}
+
+// check finds mistakes that pflag cannot see.
+func (s *settings) check() error {
+	switch {
+	case s.ids != "pseudonym" && s.ids != "address":
+		return usagef("--subscriber-ids is pseudonym or address, not %q", s.ids)
+	case s.shards < 1:
+		return usagef("--shards is 1 or more, not %d", s.shards)
+	case s.dnsGrace < 0:
+		return usagef("--dns-grace cannot be negative")
+	case s.dnsStale < 0:
+		return usagef("--dns-stale cannot be negative")
+	case s.memory < probe.MinMemory:
+		return usagef("--memory is too small for the tables; give at least %dM", probe.MinMemory>>20)
+	}
+	return nil
+}
+
+func (s *settings) loadRules() (*classify.Rules, error) { return rulesFrom(s.rules) }
+
+// engine returns the configuration that the flags describe.
+func (s *settings) engine(rules *classify.Rules) probe.Config {
+	return probe.Config{
+		Shards:      s.shards,
+		Memory:      int64(s.memory),
+		Subscribers: s.subscribers,
+		Cascade:     s.evidence,
+		DNSGrace:    s.dnsGrace,
+		DNSStale:    s.dnsStale,
+		Rules:       rules,
+	}
+}
+
+// addresses returns how subscriber addresses are written. Where no key can be
+// kept, one for this run alone is used, and warn is told.
+func (s *settings) addresses(warn io.Writer) (*export.Addresses, error) {
+	if s.ids == "address" {
+		return export.ClearAddresses(), nil
+	}
+	if s.pseudonymKey != "" {
+		key, err := export.LoadKey(s.pseudonymKey)
+		if err != nil {
+			return nil, err
+		}
+		return export.Pseudonyms(key, s.subscribers), nil
+	}
+	dir, err := os.UserConfigDir()
+	var key export.Key
+	if err == nil {
+		key, err = export.EnsureKey(filepath.Join(dir, "nametap", "pseudonym.key"))
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(warn, "nametap: warning: pseudonyms hold for this run only: %v; name a key file with --pseudonym-key\n", err)
+		key = export.RandomKey()
+	}
+	return export.Pseudonyms(key, s.subscribers), nil
+}
+
+// prefixes is a flag of comma-separated CIDRs. The first use replaces the
+// default, further ones add.
+type prefixes []netip.Prefix
+
+func (p *prefixes) String() string {
+	parts := make([]string, len(*p))
+	for i, x := range *p {
+		parts[i] = x.String()
+	}
+	return strings.Join(parts, ",")
+}
+
+func (p *prefixes) Type() string { return "CIDR,..." }
+
+func (p *prefixes) Set(list string) error {
+	var out prefixes
+	for word := range strings.SplitSeq(list, ",") {
+		word = strings.TrimSpace(word)
+		x, err := netip.ParsePrefix(word)
+		if err != nil {
+			a, aerr := netip.ParseAddr(word)
+			if aerr != nil {
+				return fmt.Errorf("%q is no prefix such as 10.0.0.0/8", word)
+			}
+			x = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, x.Masked())
+	}
+	*p = out
+	return nil
+}
+
+// bytesize is a flag in bytes with an optional binary unit.
+type bytesize int64
+
+func (b *bytesize) Type() string { return "SIZE" }
+
+func (b *bytesize) String() string {
+	for i, unit := range []string{"G", "M", "K"} {
+		if shift := 30 - 10*i; *b != 0 && *b>>shift<<shift == *b {
+			return strconv.FormatInt(int64(*b>>shift), 10) + unit
+		}
+	}
+	return strconv.FormatInt(int64(*b), 10)
+}
+
+func (b *bytesize) Set(text string) error {
+	number := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(strings.TrimSpace(text)), "B"), "I")
+	shift := 0
+	if i := strings.IndexByte("KMGT", lastByte(number)); i >= 0 {
+		shift = 10 * (i + 1)
+		number = number[:len(number)-1]
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || n <= 0 || n*float64(int64(1)<<shift) > 1<<50 {
+		return fmt.Errorf("%q is no size such as 512M or 4G", text)
+	}
+	*b = bytesize(n * float64(int64(1)<<shift))
+	return nil
+}
+
+func lastByte(s string) byte {
+	if s == "" {
+		return 0
+	}
+	return s[len(s)-1]
+}
+
+// systemMemory returns the memory this process may use, in bytes: the machine's,
+// or what its control group leaves it. Where it cannot be told, 4 GiB.
+func systemMemory() int64 {
+	memory := int64(4 << 30)
+	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
+		for line := range bytes.Lines(text) {
+			fields := bytes.Fields(line)
+			if len(fields) > 1 && string(fields[0]) == "MemTotal:" {
+				if kib, err := strconv.ParseInt(string(fields[1]), 10, 64); err == nil {
+					memory = kib << 10
+				}
+			}
+		}
+	}
+	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		if limit, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64); err == nil {
+			memory = min(memory, limit)
+		}
+	}
+	return memory
+}
+
+// openFlows opens the file that --flows names. Closing standard output is left
+// to the system.
+func (s *settings) openFlows(stdout io.Writer) (io.Writer, func() error, error) {
+	if s.flows == "-" {
+		return stdout, func() error { return nil }, nil
+	}
+	f, err := os.OpenFile(s.flows, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		var cause *os.PathError
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return nil, nil, fmt.Errorf("%s: cannot write flow records: %w; choose another --flows", s.flows, err)
+	}
+	return f, f.Close, nil
+}

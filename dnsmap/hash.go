@@ -1,0 +1,50 @@
+package dnsmap
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// seeds are the secret constants of a table's hash. They are odd, so that no
+// factor is zero, and all drawn from one number, so that a table can be made
+// again.
+type seeds [4]uint64
+
+// newSeeds spreads one number over four (the splitmix64 generator).
+func newSeeds(seed uint64) seeds {
+	var s seeds
+	for i := range s {
+		seed += 0x9e3779b97f4a7c15
+		z := seed
+		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		s[i] = (z ^ z>>31) | 1
+	}
+	return s
+}
+
+// fold multiplies to 128 bits and folds the halves together: every bit of the
+// result depends on every bit of both factors.
+func fold(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+func (s *seeds) key(k Key) uint64 {
+	a := fold(k.Subscriber^s[0], k.Server.Hi^s[1])
+	b := fold(k.Server.Lo^s[2], uint64(k.Scope)^s[3])
+	return fold(a^s[2], b^s[0])
+}
+
+func (s *seeds) bytes(b []byte) uint64 {
+	h := s[0] ^ uint64(len(b))
+	for len(b) >= 8 {
+		h = fold(h^binary.LittleEndian.Uint64(b), s[1])
+		b = b[8:]
+	}
+	var tail uint64
+	for i, c := range b {
+		tail |= uint64(c) << (8 * i)
+	}
+	return fold(fold(h^tail, s[2]), s[3])
+}

@@ -1,0 +1,191 @@
+package dnsmap
+
+import "github.com/nametap/nametap/internal/arena"
+
+// index finds records by hash. It is a hash table with linear probing in
+// Robin Hood order: along a run of slots, homes never decrease, so a search
+// for something absent ends as early as one for something present, and
+// deletion closes the gap by moving the run back. There are no tombstones,
+// and churn leaves no trace.
+//
+// A slot is eight bytes: the upper 32 bits of the hash (the tag) above the
+// record's number, 0 for an empty slot. The tag alone gives the home, so that
+// growing, inserting and deleting never look at a record. Homes come from the
+// tag by multiplication, not masking: the number of slots need not be a power
+// of two, and the last step of growth can end exactly at the cap's need.
+type index struct {
+	slots []uint64
+	used  int // slots in use
+	limit int // slots that may be in use before the next growth
+	max   int // final number of slots
+}
+
+const (
+	// The index is filled up to 7/8: then it costs 9.2 bytes a record at
+	// the cap, and in Robin Hood order a search still looks at about five
+	// slots, which are one or two cache lines.
+	loadNum, loadDen = 7, 8
+
+	// firstSlots is two pages: a partition that sees next to nothing costs
+	// next to nothing.
+	firstSlots = 1024
+
+	// hugeFrom is the size in bytes from which huge pages are asked for: at
+	// most an eighth of it can then be wasted.
+	hugeFrom = 16 << 20
+)
+
+// newIndex returns an index that can hold records entries.
+func newIndex(records int) (index, error) {
+	x := index{max: records*loadDen/loadNum + 2}
+	slots, err := arena.Make[uint64](min(firstSlots, x.max))
+	if err != nil {
+		return index{}, err
+	}
+	x.use(slots)
+	return x, nil
+}
+
+// use takes slots, which must be empty. One slot stays empty always, or a
+// search would never end.
+func (x *index) use(slots []uint64) {
+	x.slots = slots
+	x.used = 0
+	x.limit = min(len(slots)*loadNum/loadDen+1, len(slots)-1)
+}
+
+func (x *index) home(tag uint32) int {
+	return int(uint64(tag) * uint64(len(x.slots)) >> 32)
+}
+
+// distance is how far behind its home a tag at pos lies.
+func (x *index) distance(tag uint32, pos int) int {
+	d := pos - x.home(tag)
+	if d < 0 {
+		d += len(x.slots)
+	}
+	return d
+}
+
+// seek goes on from pos, which is dist slots behind the home of tag, to the
+// next slot with that tag, and returns its record. It returns record 0 where
+// there is none: then pos is where tag belongs. After a record that was not
+// the one, go on with next(pos) and dist+1.
+func (x *index) seek(tag uint32, pos, dist int) (record uint32, at, atDist int) {
+	for {
+		s := x.slots[pos]
+		if s == 0 {
+			return 0, pos, dist
+		}
+		t := uint32(s >> 32)
+		if t == tag {
+			return uint32(s), pos, dist
+		}
+		if x.distance(t, pos) < dist {
+			return 0, pos, dist
+		}
+		pos = x.next(pos)
+		dist++
+	}
+}
+
+func (x *index) next(pos int) int {
+	pos++
+	if pos == len(x.slots) {
+		return 0
+	}
+	return pos
+}
+
+// insert puts tag and record at pos, which seek has returned for this tag with
+// no change to the index since. There must be room.
+func (x *index) insert(tag, record uint32, pos int) {
+	s := uint64(tag)<<32 | uint64(record)
+	for s != 0 {
+		s, x.slots[pos] = x.slots[pos], s
+		pos = x.next(pos)
+	}
+	x.used++
+}
+
+// add inserts without a search for an equal key.
+func (x *index) add(tag, record uint32) {
+	pos := x.home(tag)
+	for dist := 0; ; dist++ {
+		s := x.slots[pos]
+		if s == 0 || x.distance(uint32(s>>32), pos) < dist {
+			break
+		}
+		pos = x.next(pos)
+	}
+	x.insert(tag, record, pos)
+}
+
+// remove empties the slot at pos and moves the run behind it one back.
+func (x *index) remove(pos int) {
+	for {
+		next := x.next(pos)
+		s := x.slots[next]
+		if s == 0 || x.distance(uint32(s>>32), next) == 0 {
+			break
+		}
+		x.slots[pos] = s
+		pos = next
+	}
+	x.slots[pos] = 0
+	x.used--
+}
+
+// find returns where record, whose tag is given, stands.
+func (x *index) find(tag, record uint32) int {
+	pos, dist := x.home(tag), 0
+	for {
+		r, at, d := x.seek(tag, pos, dist)
+		if r == record || r == 0 {
+			return at
+		}
+		pos, dist = x.next(at), d+1
+	}
+}
+
+// room makes sure that one more record can be inserted, and reports whether
+// that was possible. It may move slots.
+func (x *index) room() bool {
+	if x.used < x.limit {
+		return true
+	}
+	if len(x.slots) >= x.max {
+		return false
+	}
+	x.grow()
+	return x.used < x.limit
+}
+
+// grow doubles the index. Where the system has no memory left, the index
+// stays as large as it is, and that is the cap from now on.
+func (x *index) grow() {
+	old := x.slots
+	slots, err := arena.Make[uint64](min(2*len(old), x.max))
+	if err != nil {
+		x.max = len(old)
+		return
+	}
+	if 8*len(slots) >= hugeFrom {
+		arena.AdviseHuge(slots)
+	}
+	x.use(slots)
+	for _, s := range old {
+		if s != 0 {
+			x.add(uint32(s>>32), uint32(s))
+		}
+	}
+	// A range that cannot be given back is lost, which the caller can do
+	// nothing about.
+	_ = arena.Free(old)
+}
+
+func (x *index) close() error {
+	slots := x.slots
+	*x = index{}
+	return arena.Free(slots)
+}

@@ -1,0 +1,446 @@
+package dnsmap
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/nametap/nametap/internal/arena"
+)
+
+// Key says who was told to go where.
+type Key struct {
+	// Subscriber is the low half of an IPv4 address in mapped form, or the
+	// /64 of an IPv6 address (decode.Addr.Prefix).
+	Subscriber uint64
+
+	// Server is an address that the answer holds.
+	Server Addr
+
+	// Scope tells apart subscribers with the same address: another network,
+	// or another owner of the address. A caller that learns of a new owner
+	// changes the scope, and what the former one asked is out of reach.
+	Scope uint32
+}
+
+// State says how good the evidence of a Lookup is.
+type State uint8
+
+// States.
+const (
+	None  State = iota // no answer, or one gone or not yet given
+	Valid              // within TTL + grace of the answer, the bound included
+	Stale              // past that by no more than the stale period, the bound included
+)
+
+// Config shapes a Map. Durations are nanoseconds.
+type Config struct {
+	Entries int   // cap; at least 1
+	Grace   int64 // added to every TTL
+	Stale   int64 // how long past TTL + grace an answer is still stale evidence
+
+	// Seed of the hash. Taken at random it keeps an attacker from choosing
+	// addresses that collide; it has no influence on results.
+	Seed uint64
+}
+
+// Stats is what a Map counts. All but Entries and LastEvictedAge only grow.
+type Stats struct {
+	Entries   int    // held now, gone ones not yet swept up included
+	Inserts   uint64 // calls of Insert
+	Replaced  uint64 // inserts that met an entry of their key and renewed it
+	Late      uint64 // inserts older than what their key already held
+	Lookups   uint64
+	Hits      uint64 // lookups that gave Valid or Stale
+	Evictions uint64 // entries given up for want of room
+	Expired   uint64 // entries reclaimed after their stale period
+
+	// LastEvictedAge is the age in nanoseconds, since its answer, of the
+	// entry evicted last: how far back the map reaches. 0 before the first.
+	LastEvictedAge int64
+}
+
+// Map remembers which name each subscriber was last told for a server.
+//
+// At its cap an entry costs 57.2 bytes: the record of 48 and 9.2 for its slot in
+// the index, which is full to 7/8. Below the cap the index is between 7/16 and
+// 7/8 full. Both are committed as they are first touched, so that a cap of
+// 50 M entries over all partitions is 2.9 GB when full and little until then.
+type Map struct {
+	names   *Names
+	entries []entry // entry 0 is never used
+	index   index
+	seeds   seeds
+	grace   uint64
+	stale   uint64
+	top     uint32 // entries from here on were never used
+	free    uint32 // first of the freed entries, linked by scope
+	sweep   uint32 // where Sweep goes on
+	hand    uint32 // where eviction goes on
+	stats   Stats
+	touched uint64 // keeps the compiler from dropping Touch's loads
+}
+
+// entry is 48 bytes with no gap:
+//
+//	28  the key, whole: a hash alone would give one subscriber's name to another
+//	 8  answered: nanoseconds, because a flow starts milliseconds after its answer
+//	 4  name
+//	 4  TTL (31 bits) and whether the entry was used since the hand passed (1 bit)
+//	 4  back
+type entry struct {
+	subscriber uint64
+	serverHi   uint64
+	serverLo   uint64
+	answered   int64
+	scope      uint32 // of a free entry: the next free one
+	name       NameID // 0: free
+	ttl        uint32
+
+	// back is how many nanoseconds before answered the same name was first
+	// answered, with no gap in its validity. A tap delivers answers twice,
+	// and flows are judged as of their first packet: one that starts
+	// between the two copies must find its answer. 32 bits reach 4.29 s.
+	back uint32
+}
+
+const (
+	entrySize = int(unsafe.Sizeof(entry{}))
+
+	used    = 1 << 31 // in entry.ttl
+	ttlMask = used - 1
+
+	// sweepWhenFull and maxPasses bound what one insert into a full map may
+	// cost: entries looked at for a gone one, then for one that was not
+	// used since the hand was there last.
+	sweepWhenFull = 8
+	maxPasses     = 32
+
+	// maxPeriod keeps sums of three durations within 64 bits: 36 years.
+	maxPeriod = 1 << 60
+
+	second = 1_000_000_000
+)
+
+// New reserves a Map whose names are in names. Errors come from the system
+// refusing the address space.
+func New(cfg Config, names *Names) (*Map, error) {
+	n := min(max(cfg.Entries, 1), math.MaxUint32-1)
+	entries, err := arena.Make[entry](n + 1)
+	if err != nil {
+		return nil, err
+	}
+	if n*entrySize >= hugeFrom {
+		arena.AdviseHuge(entries)
+	}
+	x, err := newIndex(n)
+	if err != nil {
+		_ = arena.Free(entries) // the first error says more
+		return nil, err
+	}
+	return &Map{
+		names:   names,
+		entries: entries,
+		index:   x,
+		seeds:   newSeeds(cfg.Seed),
+		grace:   period(cfg.Grace),
+		stale:   period(cfg.Stale),
+		top:     1,
+		sweep:   1,
+		hand:    1,
+	}, nil
+}
+
+func period(d int64) uint64 { return uint64(min(max(d, 0), maxPeriod)) }
+
+// Close gives the memory back. No method may be called after it. References to
+// names are not released: Names is closed with the Map.
+func (m *Map) Close() error {
+	entries := m.entries
+	m.entries = nil
+	err := m.index.close()
+	if e := arena.Free(entries); e != nil {
+		return e
+	}
+	return err
+}
+
+// Stats returns the counters.
+func (m *Map) Stats() Stats { return m.stats }
+
+// Hash returns the hash of k, for Touch, InsertHash and LookupHash.
+func (m *Map) Hash(k Key) uint64 { return m.seeds.key(k) }
+
+// Touch brings what look-ups and inserts of these hashes will read into the
+// cache. Called with those of a batch (some 32) ahead of the first, it lets
+// their cache misses overlap: each pass loads one thing for all, and no load
+// waits for a branch that hangs on the one before.
+func (m *Map) Touch(hashes []uint64) {
+	var sum uint64
+	for _, h := range hashes {
+		sum += m.index.slots[m.index.home(uint32(h>>32))]
+	}
+	for _, h := range hashes {
+		tag := uint32(h >> 32)
+		r, _, _ := m.index.seek(tag, m.index.home(tag), 0)
+		e := &m.entries[r]
+		sum += e.subscriber + uint64(e.back) // half of the entries lie in two cache lines
+	}
+	m.touched = sum
+}
+
+// Insert is InsertHash for a caller with no use for the hash.
+func (m *Map) Insert(k Key, name NameID, now int64, ttl uint32) {
+	m.InsertHash(k, m.Hash(k), name, now, ttl)
+}
+
+// InsertHash notes an answer: from packet time now, k's server is name, for ttl
+// seconds and the grace. hash must be Hash(k). The map takes a reference of its
+// own to name.
+//
+// It replaces what k had, unless that was answered later than now: an answer
+// that comes late is counted and dropped. A ttl above 2^31-1 is 0 (RFC 2181
+// section 8). Name 0, an answer whose name could not be interned, only ends
+// what k had: better no name than a superseded one.
+func (m *Map) InsertHash(k Key, hash uint64, name NameID, now int64, ttl uint32) {
+	m.stats.Inserts++
+	if ttl > maxTTL {
+		ttl = 0
+	}
+	tag := uint32(hash >> 32)
+	r, pos := m.find(k, tag)
+	if r != 0 {
+		m.renew(r, pos, name, now, ttl)
+		return
+	}
+	if name == 0 {
+		return
+	}
+	m.names.Retain(name)
+	m.makeRoom(now)
+	r = m.take()
+	m.entries[r] = entry{
+		subscriber: k.Subscriber,
+		serverHi:   k.Server.Hi,
+		serverLo:   k.Server.Lo,
+		answered:   now,
+		scope:      k.Scope,
+		name:       name,
+		ttl:        ttl,
+	}
+	m.index.add(tag, r)
+	m.stats.Entries++
+}
+
+// renew applies an answer to the entry r, at pos in the index.
+func (m *Map) renew(r uint32, pos int, name NameID, now int64, ttl uint32) {
+	e := &m.entries[r]
+	if now < e.answered {
+		m.stats.Late++
+		if name == e.name {
+			m.reachBack(e, now, ttl)
+		}
+		return
+	}
+	m.stats.Replaced++
+	if name == 0 {
+		m.drop(r, pos)
+		return
+	}
+	back := uint32(0)
+	if name == e.name {
+		back = m.backTo(e, now)
+	} else {
+		m.names.Retain(name)
+		m.names.Release(e.name)
+		e.name = name
+	}
+	e.answered = now
+	e.ttl = ttl | used
+	e.back = back
+}
+
+// backTo returns the back of e once it is answered again, with the same name,
+// at now: to its first answer if that is near enough, else to its last.
+func (m *Map) backTo(e *entry, now int64) uint32 {
+	age := uint64(now) - uint64(e.answered)
+	if age > m.validity(e) {
+		return 0
+	}
+	if age <= math.MaxUint32-uint64(e.back) {
+		return uint32(age) + e.back
+	}
+	if age <= math.MaxUint32 {
+		return uint32(age)
+	}
+	return 0
+}
+
+// reachBack notes that e's name was answered before, at then for ttl seconds,
+// if that joins up with what e knows.
+func (m *Map) reachBack(e *entry, then int64, ttl uint32) {
+	ago := uint64(e.answered) - uint64(then)
+	if ago > math.MaxUint32 || ago <= uint64(e.back) {
+		return
+	}
+	if ago-uint64(e.back) > uint64(ttl)*second+m.grace {
+		return
+	}
+	e.back = uint32(ago)
+}
+
+// Lookup is LookupHash for a caller with no use for the hash.
+func (m *Map) Lookup(k Key, at int64) (name NameID, answered int64, state State) {
+	return m.LookupHash(k, m.Hash(k), at)
+}
+
+// LookupHash returns the name that k's server had as of packet time at, and the
+// packet time of the answer that says so. hash must be Hash(k).
+//
+// An answer later than at says nothing about it, and the one it replaced is
+// forgotten, unless it gave the same name: that is None. The caller that keeps
+// the name beyond its next Insert or Sweep retains it.
+func (m *Map) LookupHash(k Key, hash uint64, at int64) (name NameID, answered int64, state State) {
+	m.stats.Lookups++
+	r, _ := m.find(k, uint32(hash>>32))
+	if r == 0 {
+		return 0, 0, None
+	}
+	e := &m.entries[r]
+	answered, state = m.judge(e, at)
+	if state == None {
+		return 0, 0, None
+	}
+	m.stats.Hits++
+	if e.ttl&used == 0 {
+		e.ttl |= used
+	}
+	return e.name, answered, state
+}
+
+// judge returns what e says as of at, and the time of the answer.
+func (m *Map) judge(e *entry, at int64) (int64, State) {
+	if at < e.answered {
+		if uint64(e.answered)-uint64(at) <= uint64(e.back) {
+			return e.answered - int64(e.back), Valid
+		}
+		return 0, None
+	}
+	age := uint64(at) - uint64(e.answered)
+	valid := m.validity(e)
+	switch {
+	case age <= valid:
+		return e.answered, Valid
+	case age <= valid+m.stale:
+		return e.answered, Stale
+	}
+	return 0, None
+}
+
+// validity is how long e is valid after its answer.
+func (m *Map) validity(e *entry) uint64 { return uint64(e.ttl&ttlMask)*second + m.grace }
+
+// gone reports whether e is past its stale period.
+func (m *Map) gone(e *entry, now int64) bool {
+	return now > e.answered && uint64(now)-uint64(e.answered) > m.validity(e)+m.stale
+}
+
+// find returns the entry of k and its position in the index, 0 if there is none.
+func (m *Map) find(k Key, tag uint32) (uint32, int) {
+	pos, dist := m.index.home(tag), 0
+	for {
+		r, at, d := m.index.seek(tag, pos, dist)
+		if r == 0 {
+			return 0, at
+		}
+		e := &m.entries[r]
+		if e.subscriber == k.Subscriber && e.serverLo == k.Server.Lo && e.serverHi == k.Server.Hi && e.scope == k.Scope {
+			return r, at
+		}
+		pos, dist = m.index.next(at), d+1
+	}
+}
+
+// Sweep looks at up to budget entries, from where it last stopped, reclaims
+// those gone as of now, and returns how many. Called regularly, it keeps room
+// for new answers and lets names go; what it has not reached yet is never
+// returned by a Lookup either.
+func (m *Map) Sweep(now int64, budget int) (reclaimed int) {
+	for range min(budget, int(m.top)-1) {
+		if m.sweep >= m.top {
+			m.sweep = 1
+		}
+		r := m.sweep
+		m.sweep++
+		e := &m.entries[r]
+		if e.name == 0 || !m.gone(e, now) {
+			continue
+		}
+		m.forget(r)
+		m.stats.Expired++
+		reclaimed++
+	}
+	return reclaimed
+}
+
+// makeRoom makes sure that there is a free entry, and room for it in the index.
+func (m *Map) makeRoom(now int64) {
+	if m.free == 0 && int(m.top) == len(m.entries) || !m.index.room() {
+		if m.Sweep(now, sweepWhenFull) == 0 {
+			m.evict(now)
+		}
+	}
+}
+
+// evict gives up an entry: the first that was not used since the hand was last
+// there (the CLOCK rule, an approximation of least recently used that costs one
+// bit). Since entries are laid down in the order of their answers, the hand
+// meets the oldest first.
+func (m *Map) evict(now int64) {
+	for pass := 0; ; pass++ {
+		if m.hand >= m.top {
+			m.hand = 1
+		}
+		r := m.hand
+		m.hand++
+		e := &m.entries[r]
+		if e.name == 0 {
+			continue
+		}
+		if e.ttl&used != 0 && pass < maxPasses {
+			e.ttl &^= used
+			continue
+		}
+		m.stats.Evictions++
+		m.stats.LastEvictedAge = max(now-e.answered, 0)
+		m.forget(r)
+		return
+	}
+}
+
+// forget frees the entry r.
+func (m *Map) forget(r uint32) {
+	e := &m.entries[r]
+	k := Key{Subscriber: e.subscriber, Server: Addr{e.serverHi, e.serverLo}, Scope: e.scope}
+	m.drop(r, m.index.find(uint32(m.seeds.key(k)>>32), r))
+}
+
+// drop frees the entry r, which stands at pos in the index.
+func (m *Map) drop(r uint32, pos int) {
+	e := &m.entries[r]
+	m.index.remove(pos)
+	m.names.Release(e.name)
+	*e = entry{scope: m.free}
+	m.free = r
+	m.stats.Entries--
+}
+
+func (m *Map) take() uint32 {
+	r := m.free
+	if r != 0 {
+		m.free = m.entries[r].scope
+		return r
+	}
+	r = m.top
+	m.top++
+	return r
+}

@@ -1,0 +1,259 @@
+package export
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/probe"
+)
+
+// Summary is what `nametap analyze` says of its whole input. Its JSON is part of
+// the contract.
+type Summary struct {
+	Capture CaptureSummary `json:"capture"`
+	DNS     DNSSummary     `json:"dns"`
+	// Naming counts flows by the evidence that named them.
+	Naming  map[string]uint64 `json:"naming"`
+	Classes []ClassSummary    `json:"classes"`
+}
+
+// CaptureSummary is about frames. Bytes are bytes on the wire, link layer
+// included; First and Last are nil for an input without a frame.
+type CaptureSummary struct {
+	Files     int               `json:"files"`
+	Packets   uint64            `json:"packets"`
+	Bytes     uint64            `json:"bytes"`
+	First     *string           `json:"first"`
+	Last      *string           `json:"last"`
+	Truncated bool              `json:"truncated"`
+	Undecoded map[string]uint64 `json:"undecoded"`
+	// Decoded counts the other frames by what they were.
+	Decoded map[string]uint64 `json:"decoded"`
+}
+
+// DNSSummary is about DNS responses.
+type DNSSummary struct {
+	Responses uint64            `json:"responses"`
+	Addresses uint64            `json:"addresses"`
+	Malformed uint64            `json:"malformed"`
+	Rcodes    map[string]uint64 `json:"rcodes"`
+}
+
+// ClassSummary is about the flows of one class.
+type ClassSummary struct {
+	App             string `json:"app"`
+	Class           string `json:"class"`
+	Flows           uint64 `json:"flows"`
+	Attempts        uint64 `json:"attempts"`
+	Established     uint64 `json:"established"`
+	Subscribers     int    `json:"subscribers"`
+	Servers         int    `json:"servers"`
+	UplinkBytes     uint64 `json:"uplink_bytes"`
+	DownlinkBytes   uint64 `json:"downlink_bytes"`
+	UplinkPackets   uint64 `json:"uplink_packets"`
+	DownlinkPackets uint64 `json:"downlink_packets"`
+	SYN             uint64 `json:"syn"`
+	SYNACK          uint64 `json:"syn_ack"`
+	FIN             uint64 `json:"fin"`
+	RST             uint64 `json:"rst"`
+	// Segments that were sent again.
+	UplinkRetransmitted   uint64 `json:"uplink_retransmitted"`
+	DownlinkRetransmitted uint64 `json:"downlink_retransmitted"`
+}
+
+// rcodeNames are the mnemonics of RFC 1035 and RFC 2136; others go by number.
+var rcodeNames = [...]string{"noerror", "formerr", "servfail", "nxdomain", "notimp", "refused"}
+
+// Summarize makes a Summary of the final snapshot of an engine.
+func Summarize(s *probe.Snapshot, files int, truncated bool) *Summary {
+	sum := &Summary{
+		Capture: CaptureSummary{
+			Files: files, Packets: s.Frames, Bytes: s.Bytes, Truncated: truncated,
+			Undecoded: map[string]uint64{}, Decoded: map[string]uint64{},
+		},
+		DNS: DNSSummary{
+			Responses: s.DNS.Responses, Addresses: s.DNS.Addresses, Malformed: s.DNS.Malformed,
+			Rcodes: map[string]uint64{},
+		},
+		Naming:  map[string]uint64{},
+		Classes: []ClassSummary{},
+	}
+	if s.Frames > 0 {
+		first, last := formatTime(s.First), formatTime(s.Last)
+		sum.Capture.First, sum.Capture.Last = &first, &last
+	}
+	for o, n := range s.Outcomes {
+		outcome := decode.Outcome(o)
+		switch {
+		case n == 0:
+		case outcome.Undecoded():
+			sum.Capture.Undecoded[outcome.String()] = n
+		default:
+			sum.Capture.Decoded[outcome.String()] = n
+		}
+	}
+	for code, n := range s.DNS.Rcodes {
+		if n > 0 {
+			sum.DNS.Rcodes[rcodeName(code)] = n
+		}
+	}
+	for e := range classify.EvidenceCount {
+		sum.Naming[e.String()] = 0
+	}
+	for i := range s.Classes {
+		sum.add(&s.Classes[i])
+	}
+	return sum
+}
+
+func rcodeName(code int) string {
+	if code < len(rcodeNames) {
+		return rcodeNames[code]
+	}
+	return fmt.Sprintf("rcode%d", code)
+}
+
+func formatTime(ns int64) string { return time.Unix(0, ns).UTC().Format(timeFormat) }
+
+func (s *Summary) add(c *probe.ClassSnapshot) {
+	for e, n := range c.Named {
+		s.Naming[classify.Evidence(e).String()] += n
+	}
+	s.Classes = append(s.Classes, ClassSummary{
+		App: c.App, Class: c.Class,
+		Flows: c.Opened, Attempts: c.Attempts, Established: c.Established,
+		Subscribers: c.Subscribers, Servers: c.Servers,
+		UplinkBytes: c.Bytes[flows.Up], DownlinkBytes: c.Bytes[flows.Down],
+		UplinkPackets: c.Packets[flows.Up], DownlinkPackets: c.Packets[flows.Down],
+		SYN: c.SYN, SYNACK: c.SYNACK, FIN: c.FIN, RST: c.RST,
+		UplinkRetransmitted: c.Retransmitted[flows.Up], DownlinkRetransmitted: c.Retransmitted[flows.Down],
+	})
+}
+
+// WriteJSON writes the summary as one indented JSON object.
+func (s *Summary) WriteJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(s)
+}
+
+// WriteTable writes the summary for a person. Classes without a flow are left
+// out; columns line up whatever the numbers.
+func (s *Summary) WriteTable(w io.Writer) error {
+	b := &strings.Builder{}
+	s.writeHead(b)
+	s.writeClasses(b)
+	s.writeNaming(b)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (s *Summary) writeHead(b *strings.Builder) {
+	c := &s.Capture
+	fmt.Fprintf(b, "%s in %s, %s", plural(c.Packets, "packet"), plural(uint64(c.Files), "file"), size(c.Bytes))
+	if c.First != nil {
+		first, _ := time.Parse(timeFormat, *c.First)
+		last, _ := time.Parse(timeFormat, *c.Last)
+		fmt.Fprintf(b, ", %s, %s UTC", span(last.Sub(first)), first.Format("2006-01-02 15:04:05"))
+	}
+	b.WriteString("\n")
+	fmt.Fprintf(b, "%s from DNS with %s", plural(s.DNS.Responses, "answer"), plural(s.DNS.Addresses, "address"))
+	if s.DNS.Malformed > 0 {
+		fmt.Fprintf(b, ", %d malformed", s.DNS.Malformed)
+	}
+	b.WriteString("\n")
+	if len(c.Undecoded) > 0 {
+		fmt.Fprintf(b, "not decoded: %s\n", counts(c.Undecoded))
+	}
+	b.WriteString("\n")
+}
+
+func (s *Summary) writeClasses(b *strings.Builder) {
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	_, _ = fmt.Fprintln(t, "app/class\tflows\tattempts\testablished\tusers\tservers\tup\tdown\tSYN\tSYN/ACK\tFIN\tRST\tresent\t")
+	var none []string
+	for i := range s.Classes {
+		c := &s.Classes[i]
+		name := c.App + "/" + c.Class
+		if c.Flows == 0 {
+			none = append(none, name)
+			continue
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t\n", name,
+			c.Flows, c.Attempts, c.Established, c.Subscribers, c.Servers,
+			size(c.UplinkBytes), size(c.DownlinkBytes), c.SYN, c.SYNACK, c.FIN, c.RST,
+			c.UplinkRetransmitted+c.DownlinkRetransmitted)
+	}
+	_ = t.Flush() // a strings.Builder takes everything
+	if len(none) > 0 {
+		fmt.Fprintf(b, "no flows: %s\n", strings.Join(none, ", "))
+	}
+}
+
+func (s *Summary) writeNaming(b *strings.Builder) {
+	var parts []string
+	for e := range classify.EvidenceCount {
+		if n := s.Naming[e.String()]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", e, n))
+		}
+	}
+	if len(parts) > 0 {
+		fmt.Fprintf(b, "\nflows named by: %s\n", strings.Join(parts, ", "))
+	}
+}
+
+func plural(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	if strings.HasSuffix(what, "s") {
+		return fmt.Sprintf("%d %ses", n, what)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// counts lists reasons by name.
+func counts(m map[string]uint64) string {
+	var parts []string
+	for o := range decode.Outcomes {
+		if n := m[o.String()]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", o, n))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// size writes bytes with a decimal prefix and three digits.
+func size(n uint64) string {
+	const units = "kMGTPE"
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, unit := float64(n)/1000, 0
+	for v >= 999.5 && unit < len(units)-1 {
+		v /= 1000
+		unit++
+	}
+	digits := 2
+	for limit := 9.995; digits > 0 && v >= limit; limit = limit*10 + 0.05 {
+		digits--
+	}
+	return fmt.Sprintf("%.*f %cB", digits, v, units[unit])
+}
+
+func span(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return d.String()
+	case d < time.Minute:
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}

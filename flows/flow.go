@@ -1,0 +1,218 @@
+// Package flows keeps one entry a TCP connection: its life, its counters, its
+// round-trip times and its losses, as a tap between the two ends can see them.
+//
+// It is pure: no I/O, no clock, no lock, no log. Time is packet time, passed
+// in. A Table belongs to one goroutine at a time.
+package flows
+
+import (
+	"github.com/nametap/nametap/capture/decode"
+)
+
+// Direction of a segment as the subscriber sees it.
+type Direction uint8
+
+// Directions, and indexes into everything that is kept once a direction.
+const (
+	Up   Direction = 0 // subscriber → server
+	Down Direction = 1 // server → subscriber
+)
+
+// Reverse returns the other direction.
+func (d Direction) Reverse() Direction { return d ^ 1 }
+
+// Key names a connection: the 5-tuple (the protocol is always TCP) and the
+// scope in which the subscriber's address is unique.
+type Key struct {
+	Subscriber, Server         decode.Addr
+	Scope                      uint32
+	SubscriberPort, ServerPort uint16
+}
+
+// EndReason says why a flow ended.
+type EndReason uint8
+
+// End reasons, in the words of the flow record.
+const (
+	NotEnded EndReason = iota
+	EndFIN
+	EndRST
+	EndIdle
+	EndReused
+	EndEvicted
+	EndShutdown
+
+	// EndReasons is their number.
+	EndReasons
+)
+
+var endReasonNames = [EndReasons]string{
+	"", "fin", "rst", "idle", "reused", "evicted", "shutdown",
+}
+
+// String returns the reason as records and metrics spell it.
+func (r EndReason) String() string { return endReasonNames[r] }
+
+// state of a flow decides which list holds it and how long it may be silent.
+type state uint8
+
+const (
+	// stateFree: the record is on the free list.
+	stateFree state = iota
+	// stateHalfOpen: nothing but SYN segments seen.
+	stateHalfOpen
+	// stateOpen: traffic beyond the handshake.
+	stateOpen
+	// stateClosed: both FINs or a RST seen; the record stays for late
+	// segments (RFC 9293 section 3.6.1, TIME-WAIT).
+	stateClosed
+)
+
+// Bits of Flow.flags.
+const (
+	flagSYN           = 1 << iota // a SYN without ACK was seen, in time to count the flow as an attempt
+	flagEstablished               // the initiator went on after its SYN
+	flagInitiatorDown             // the server sent the SYN
+	flagSettled                   // the name is settled
+	flagCountedClose              // the close is in the class counters
+)
+
+// Bits of Half.bits.
+const (
+	halfSeen     = 1 << iota // nxt is valid
+	halfSupposed             // nxt comes from a segment without data: any data may move it
+	halfAcked                // una is valid
+	halfISS                  // iss is that of a SYN
+	halfSYNACK               // the SYN acknowledged one
+	halfSYNTwice             // the SYN of this direction was repeated
+	halfFIN                  // a FIN was seen
+	halfZeroWin              // the last window advertised was 0
+	halfProbed               // the byte before nxt went into a closed window
+	halfTS                   // lastTS is valid
+	halfTSBare               // lastTS was first seen on a segment without data
+	probeArmed               // probe waits for its echo
+	probeTS                  // probe is a TSval, not a sequence number
+	probeSYN                 // probe was armed by a SYN
+)
+
+// Half is one direction of a connection: what its sender sent. The first 48
+// bytes are what an ordinary segment touches.
+type Half struct {
+	Bytes   uint64 // IP bytes
+	Payload uint64 // TCP payload bytes, repeats included
+	Packets uint32
+
+	nxt uint32 // sequence number after the highest seen
+	una uint32 // highest acknowledgment of this half's bytes
+
+	lastTS uint32 // newest TSval seen (RFC 7323)
+	// probe is the TSval of the segment that waits for an echo, or the
+	// sequence number after it; probeTime is when it passed, packet time in
+	// microseconds modulo 2^32: 71 minutes, of which a probe lives 10 seconds.
+	probe, probeTime uint32
+
+	bits  uint16
+	holes uint16 // index into the table's hole lists, 0 without holes
+
+	iss uint32 // initial sequence number
+
+	// RTTMin, RTTSum and RTTCount are the round-trip samples of the path
+	// beyond the tap in this direction, in microseconds: Half[Up] holds the
+	// server side. One sample is waited for at a time, so that the sum is
+	// time spent waiting; the mean takes in the first 71 minutes of that
+	// (2^32 microseconds), the minimum everything. Both are valid if
+	// RTTCount > 0.
+	RTTMin, RTTSum, RTTCount uint32
+	// Handshake is the round-trip time of the SYN or SYN/ACK in
+	// microseconds plus one; 0 without a sample.
+	Handshake uint32
+
+	// Retransmitted counts segments that the sender sent again: repeats of
+	// what the tap saw (lost after the tap) and holes filled later than
+	// reordering explains (lost before the tap: LostBefore).
+	Retransmitted uint32
+	LostBefore    uint32
+	// OutOfOrder counts segments that filled a hole in time.
+	OutOfOrder uint32
+	// Unseen counts bytes that were acknowledged but never passed the tap:
+	// the capture lost them. It stops at 2^32-1.
+	Unseen uint32
+}
+
+// Flow is one connection. Exported fields are for whoever writes the record;
+// the rest is the table's. It holds no pointer: ten million of them give the
+// garbage collector nothing to walk.
+//
+// Its size is paid once a flow, 288 bytes or 2.9 GB for ten million (a test
+// holds it there), and its layout once a packet: in a table beyond the caches
+// each line of 64 bytes costs a trip to memory. So what every segment reads
+// or writes comes first: the line of the key, and the head of each Half.
+// What only openings, closings and records need comes last.
+type Flow struct {
+	Key Key
+
+	Start int64 // packet time of the first packet
+	Last  int64 // packet time of the last packet
+
+	// Class is the class the flow is counted in; 0 until it is settled.
+	Class uint8
+	state state
+	flags uint8
+	// Naming is the owner's: how far naming has got.
+	Naming uint8
+	// Segments counts the subscriber's segments with payload, up to 255,
+	// until the flow is settled. The owner keeps it.
+	Segments uint8
+	// Evidence is the owner's.
+	Evidence uint8
+	// Minute is the presence minute in which the flow was last reported.
+	Minute uint16
+
+	Half [2]Half
+
+	// Stream is the slot in which the owner of the table gathers the first
+	// bytes of the stream; 0 without one.
+	Stream uint32
+	// Session is the owner's.
+	Session uint32
+
+	prev, next uint32 // list links, 0 ends
+
+	SYNs, SYNACKs, FINs, RSTs uint32
+
+	// DNSAnswered is when the answer behind DNSName came.
+	DNSAnswered int64
+	// Name, DNSName and SNI are interned names, 0 without one. The flow
+	// holds a reference to each.
+	Name, DNSName, SNI uint32
+
+	slot uint16 // wheel slot, valid in stateOpen
+
+	Reason EndReason
+	Tunnel decode.Tunnel
+	OS     OS
+}
+
+// SYNSeen reports whether the connection's first SYN passed the tap: the flow
+// is a connection attempt, not one picked up in mid-stream. A SYN that comes
+// after the flow was settled comes too late, because what the class has counted
+// stays counted.
+func (f *Flow) SYNSeen() bool { return f.flags&flagSYN != 0 }
+
+// Established reports whether the handshake was seen to succeed.
+func (f *Flow) Established() bool { return f.flags&flagEstablished != 0 }
+
+// Settled reports whether the flow's class is decided.
+func (f *Flow) Settled() bool { return f.flags&flagSettled != 0 }
+
+// Closed reports whether the connection was closed by FIN or RST.
+func (f *Flow) Closed() bool { return f.state == stateClosed }
+
+// StreamOffset returns where the byte with sequence number seq lies in the
+// stream of direction d, counted from the first byte after the SYN, or from the
+// first byte seen if the SYN was not. ok is false for bytes before that. A SYN
+// takes a sequence number of its own: data in it (RFC 7413) starts at seq+1.
+func (f *Flow) StreamOffset(d Direction, seq uint32) (offset uint32, ok bool) {
+	off := int32(seq - f.Half[d].iss - 1)
+	return uint32(off), off >= 0
+}

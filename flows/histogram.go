@@ -1,0 +1,75 @@
+package flows
+
+import "math"
+
+// Histogram buckets grow by the eighth root of two, 9 % each: native
+// histogram schema 3. Index i holds values in (2^((i-1)/8), 2^(i/8)], as
+// Prometheus counts them, shifted by histogramZero.
+const (
+	HistogramSchema  = 3
+	histogramOctaves = 8 // buckets an octave: 2^schema
+	// HistogramMin and HistogramMax are the exponents (of two) between which
+	// values are told apart; values beyond fall into the first or last
+	// bucket. From a microsecond (2^-20 s) to 17 minutes for times (2^10),
+	// and to 64 GiB (2^36) for sizes.
+	HistogramMin     = -20
+	HistogramMax     = 36
+	HistogramBuckets = (HistogramMax-HistogramMin)*histogramOctaves + 1
+)
+
+// Histogram counts observations of one quantity in base units (seconds, bytes,
+// bytes per second). It has a fixed size: hostile input cannot make it grow.
+type Histogram struct {
+	Count   uint64
+	Sum     float64
+	Buckets [HistogramBuckets]uint64
+}
+
+// HistogramIndex returns the native bucket index (schema 3) of the bucket at
+// position i of Histogram.Buckets. Its upper bound is 2^(index/8).
+func HistogramIndex(i int) int { return i + HistogramMin*histogramOctaves }
+
+// mantissaBounds are the upper bounds of the buckets within an octave, for a
+// fraction in [0.5, 1).
+var mantissaBounds = func() (b [histogramOctaves]float64) {
+	for i := range b {
+		b[i] = math.Exp2(float64(i+1)/histogramOctaves - 1)
+	}
+	return b
+}()
+
+// Observe counts v n times.
+func (h *Histogram) Observe(v float64, n uint64) {
+	h.Count += n
+	h.Sum += v * float64(n)
+	h.Buckets[bucketOf(v)] += n
+}
+
+func bucketOf(v float64) int {
+	if v <= 0 {
+		return 0
+	}
+	frac, exp := math.Frexp(v) // v = frac × 2^exp, frac in [0.5, 1)
+	i := 0
+	for i < histogramOctaves-1 && frac > mantissaBounds[i] {
+		i++
+	}
+	// frac of exactly one half is the upper bound of the octave below.
+	if frac == 0.5 {
+		exp, i = exp-1, histogramOctaves-1
+	}
+	at := (exp-1-HistogramMin)*histogramOctaves + i + 1
+	return min(max(at, 0), HistogramBuckets-1)
+}
+
+// Add adds o to h.
+func (h *Histogram) Add(o *Histogram) {
+	if o.Count == 0 {
+		return
+	}
+	h.Count += o.Count
+	h.Sum += o.Sum
+	for i, n := range o.Buckets {
+		h.Buckets[i] += n
+	}
+}

@@ -1,0 +1,188 @@
+package flows
+
+import "github.com/nametap/nametap/capture/decode"
+
+// Round-trip times. A segment passes the tap, and so does what answers it; the
+// time between is the round trip of the path beyond the tap. Where both ends
+// use time stamps, the first sight of a TSval is matched with the first equal
+// TSecr (RFC 7323 section 3); elsewhere a segment's last byte with the first
+// acknowledgment of it, never over a range that was sent twice (Karn, RFC 6298
+// section 3). One segment a direction waits for its echo at a time: a sample
+// each round trip, at 20 bytes a direction.
+
+// maxRTT is the age, in microseconds, at which an echo no longer says anything
+// about the path.
+const maxRTT = 10_000_000
+
+// micros is packet time in the unit of probeTime.
+func micros(ns int64) uint32 { return uint32(ns / 1000) }
+
+// waiting reports whether a probe waits and is young enough to.
+func (h *Half) waiting(p *decode.Packet) bool {
+	return h.bits&probeArmed != 0 && int32(micros(p.Time)-h.probeTime) <= maxRTT
+}
+
+// arm lets the segment, which ends before sequence number end, wait for its
+// echo, unless another one waits already. Only segments that take sequence
+// space come here: a pure acknowledgment has no answer to wait for.
+func (h *Half) arm(p *decode.Packet, end uint32) {
+	set := uint16(probeArmed)
+	probe := end
+	if p.Flags&decode.SYN != 0 {
+		set |= probeSYN
+		probe = p.Seq + 1 // data in it (RFC 7413) may be refused
+	}
+	if p.HasTimestamps {
+		switch h.stamp(p) {
+		case stampFresh:
+			set |= probeTS
+			probe = p.TSval
+		case stampKnown:
+			return
+		}
+	}
+	if h.waiting(p) || h.acked(end) {
+		return
+	}
+	h.probe, h.probeTime = probe, micros(p.Time)
+	h.bits = h.bits&^(probeTS|probeSYN) | set
+}
+
+// acked reports whether the other end has acknowledged everything before end.
+// What is acknowledged when it passes met its answer already: directions that
+// are mirrored on different ports swap places.
+func (h *Half) acked(end uint32) bool {
+	return h.bits&halfAcked != 0 && int32(h.una-end) >= 0
+}
+
+type stamp uint8
+
+const (
+	stampFresh stamp = iota // first sight of this TSval
+	stampBare               // only a segment without data has carried it
+	stampKnown              // seen before, or 0, which some write for none
+)
+
+// stamp tells what the TSval of a segment with data is worth, and notes it. An
+// echo of a TSval that a pure acknowledgment carried first may be the answer to
+// something else; the segment after it must be known by its sequence number.
+func (h *Half) stamp(p *decode.Packet) stamp {
+	fresh := h.bits&halfTS == 0 || h.lastTS != p.TSval
+	bare := h.bits&halfTSBare != 0
+	h.lastTS = p.TSval
+	h.bits = h.bits&^halfTSBare | halfTS
+	switch {
+	case p.TSval == 0:
+		return stampKnown
+	case fresh:
+		return stampFresh
+	case bare:
+		return stampBare
+	}
+	return stampKnown
+}
+
+// bareStamp notes the TSval of a segment without data of its own.
+func (h *Half) bareStamp(p *decode.Packet) {
+	if p.HasTimestamps && h.newer(p) {
+		h.lastTS = p.TSval
+		h.bits |= halfTS | halfTSBare
+	}
+}
+
+func (h *Half) newer(p *decode.Packet) bool {
+	return h.bits&halfTS == 0 || int32(p.TSval-h.lastTS) > 0
+}
+
+// resent is told of every segment that was sent again. A sequence number after
+// it that waits is spoilt, and so is a time stamp that did not
+// move in between: which of the two will be answered? A new time stamp is a
+// first sight like any other, and of a repeated SYN a better one than that of
+// its forerunner, which is probably lost.
+func (h *Half) resent(p *decode.Packet, end uint32) {
+	if h.bits&probeArmed != 0 {
+		spoilt := int32(p.Seq-h.probe) < 0
+		if h.bits&probeTS != 0 {
+			spoilt = p.HasTimestamps && p.TSval == h.probe
+		}
+		if spoilt {
+			h.bits &^= probeArmed
+		}
+	}
+	if !p.HasTimestamps || !h.newer(p) {
+		return
+	}
+	if p.Flags&decode.SYN != 0 {
+		h.bits &^= probeArmed
+	}
+	h.arm(p, end)
+}
+
+// acknowledge handles what the segment says of the other direction's bytes.
+func (t *Table) acknowledge(f *Flow, p *decode.Packet, dir Direction) {
+	other := dir.Reverse()
+	h := &f.Half[other]
+	t.acknowledged(f, h, p, other)
+	if h.bits&probeArmed == 0 || p.Flags&decode.RST != 0 {
+		return // a RST comes when its sender likes, or from a middlebox
+	}
+	if h.bits&(probeSYN|halfSYNACK) == probeSYN && p.Flags&decode.SYN == 0 {
+		h.bits &^= probeArmed // the SYN/ACK was not seen, or before the SYN
+		return
+	}
+	switch {
+	case h.bits&probeTS == 0:
+		if int32(p.Ack-h.probe) >= 0 {
+			t.sample(f, h, p, other)
+		}
+	case p.HasTimestamps:
+		if p.TSecr == h.probe {
+			t.sample(f, h, p, other)
+		} else if int32(p.TSecr-h.probe) > 0 {
+			h.bits &^= probeArmed // its echo was missed
+		}
+	case h.bits&probeSYN != 0 && p.Ack == h.iss+1 && h.bits&halfSYNTwice == 0:
+		// A SYN with time stamps whose answer has none (the other end does
+		// not use them): the acknowledgment number has to do.
+		t.sample(f, h, p, other)
+	}
+}
+
+// acknowledged moves una. An acknowledgment from beyond any window (RFC 7323
+// section 2.3) belongs to nothing that is known here: it starts una anew.
+func (t *Table) acknowledged(f *Flow, h *Half, p *decode.Packet, dir Direction) {
+	ahead := int32(p.Ack - h.una)
+	switch {
+	case h.bits&halfAcked == 0, ahead < -maxWindow, ahead > maxWindow:
+		h.una = p.Ack
+		h.bits |= halfAcked
+	case ahead > 0 && p.Flags&decode.RST == 0:
+		h.una = p.Ack
+		if h.holes != 0 {
+			t.acknowledgedHoles(f, h, dir)
+		}
+	}
+}
+
+// sample takes the time from the waiting segment to its echo p.
+func (t *Table) sample(f *Flow, h *Half, p *decode.Packet, side Direction) {
+	syn := h.bits&probeSYN != 0
+	h.bits &^= probeArmed
+	us := micros(p.Time) - h.probeTime
+	if us > maxRTT { // too old, or back in time
+		return
+	}
+	if h.RTTCount == 0 || us < h.RTTMin {
+		h.RTTMin = us
+	}
+	if sum := h.RTTSum + us; sum >= h.RTTSum {
+		h.RTTSum = sum
+		h.RTTCount++
+	}
+	if syn && h.Handshake == 0 {
+		h.Handshake = us + 1
+	}
+	if f.flags&flagSettled != 0 {
+		t.cfg.Classes[f.Class].RTT[side].Observe(float64(us)*1e-6, 1)
+	}
+}

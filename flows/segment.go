@@ -1,0 +1,304 @@
+package flows
+
+import "github.com/nametap/nametap/capture/decode"
+
+// Event tells the owner of a table what a segment brought about.
+type Event uint8
+
+// Events, as bits.
+const (
+	// Opened: the segment began a flow.
+	Opened Event = 1 << iota
+	// SubscriberPayload: the segment carries payload of the subscriber.
+	SubscriberPayload
+)
+
+// Segment counts one TCP segment and returns the index of its flow. key must
+// be the segment's as seen from the subscriber, dir its direction, and hash
+// t.Hash(key). OnEnd may be called, for an older flow with the same key or
+// for one that had to make room.
+func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
+	var ev Event
+	r := t.find(key, hash)
+	if r != 0 {
+		if why := t.succeeded(&t.recs[r], p, dir); why != NotEnded {
+			t.end(r, why)
+			r = 0
+		}
+	}
+	if r == 0 {
+		r = t.open(p, key, hash)
+		ev = Opened
+	}
+	f := &t.recs[r]
+	t.count(f, p, dir)
+	if p.Time > f.Last {
+		f.Last = p.Time
+	}
+	t.handshake(f, p, dir)
+	t.sequence(f, p, dir)
+	t.progress(r, f, p, dir)
+	if dir == Up && p.PayloadLen > 0 {
+		ev |= SubscriberPayload
+	}
+	return r, ev
+}
+
+// open begins a flow with the segment p.
+func (t *Table) open(p *decode.Packet, key *Key, hash uint64) uint32 {
+	r := t.insert(key, hash)
+	f := &t.recs[r]
+	f.Start, f.Last = p.Time, p.Time
+	f.state = stateHalfOpen
+	if p.Flags&decode.SYN == 0 {
+		f.state = stateOpen
+	}
+	t.link(r)
+	return r
+}
+
+// mirrorSkew is how far mirrored directions may be out of step: the time that
+// naming, too, waits for the other one.
+const mirrorSkew = second
+
+// lateSYNWindow is how many bytes of a stream may have passed, or have been
+// acknowledged, before its SYN shows up late: an initial window (RFC 6928),
+// with room. A new connection's initial sequence number (RFC 6528) falls there
+// once in 65,536 times.
+const lateSYNWindow = 64 << 10
+
+// succeeded reports whether p belongs to a new connection on f's 5-tuple, and
+// if so, why f ends.
+func (t *Table) succeeded(f *Flow, p *decode.Packet, dir Direction) EndReason {
+	if p.Time-f.Last > t.timeout(f) {
+		return EndIdle
+	}
+	if p.Flags&(decode.SYN|decode.RST) != decode.SYN {
+		return NotEnded
+	}
+	same := f.sameSYN(p, dir)
+	if p.Flags&decode.ACK != 0 {
+		same = f.sameSYNACK(p, dir)
+	}
+	if same {
+		return NotEnded
+	}
+	return EndReused
+}
+
+// sameSYN reports whether the SYN is the connection's own: it has its initial
+// sequence number, or stands right before what has been seen of its stream.
+func (f *Flow) sameSYN(p *decode.Packet, dir Direction) bool {
+	h := &f.Half[dir]
+	switch {
+	case h.bits&halfISS != 0:
+		return h.iss == p.Seq
+	case h.bits&halfSeen != 0:
+		return p.Time-f.Start <= mirrorSkew && h.nxt-p.Seq-1 <= lateSYNWindow
+	case h.bits&halfAcked != 0:
+		return h.una-p.Seq-1 <= lateSYNWindow
+	}
+	return f.state != stateClosed
+}
+
+// sameSYNACK reports whether the SYN/ACK is the connection's own. Beside a SYN
+// it proves nothing while the connection lives: servers answer one SYN with
+// several sequence numbers (RFC 4987 section 3.6), and old answers come late.
+func (f *Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
+	h, other := &f.Half[dir], &f.Half[dir.Reverse()]
+	switch {
+	case other.bits&halfISS != 0:
+		return f.state != stateClosed || p.Ack-other.iss-1 <= lateSYNWindow
+	case h.bits&halfISS != 0 && h.iss != p.Seq:
+		return f.state == stateHalfOpen && other.bits&halfAcked != 0 && other.una == p.Ack
+	}
+	return f.sameSYN(p, dir)
+}
+
+// count adds the segment to the flow and to its class.
+func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) {
+	h := &f.Half[dir]
+	c := &t.cfg.Classes[f.Class]
+	h.Packets++
+	h.Bytes += uint64(p.IPBytes)
+	h.Payload += uint64(p.PayloadLen)
+	c.Packets[dir]++
+	c.Bytes[dir] += uint64(p.IPBytes)
+	c.Payload[dir] += uint64(p.PayloadLen)
+	const rare = decode.SYN | decode.FIN | decode.RST
+	if p.Flags&rare == 0 {
+		return
+	}
+	if p.Flags&decode.SYN != 0 {
+		if p.Flags&decode.ACK != 0 {
+			f.SYNACKs++
+			c.SYNACK++
+		} else {
+			f.SYNs++
+			c.SYN++
+		}
+	}
+	if p.Flags&decode.FIN != 0 {
+		f.FINs++
+		c.FIN++
+	}
+	if p.Flags&decode.RST != 0 {
+		f.RSTs++
+		c.RST++
+	}
+}
+
+// handshake notes the SYNs and whether the initiator went on after them.
+func (t *Table) handshake(f *Flow, p *decode.Packet, dir Direction) {
+	switch {
+	case p.Flags&decode.RST != 0:
+		return
+	case p.Flags&decode.SYN != 0:
+		f.synchronize(p, dir)
+		return
+	case p.Flags&decode.ACK == 0 || f.flags&(flagSYN|flagEstablished) != flagSYN:
+		return
+	}
+	initiator := Up
+	if f.flags&flagInitiatorDown != 0 {
+		initiator = Down
+	}
+	if dir == initiator {
+		f.flags |= flagEstablished
+		t.cfg.Classes[f.Class].Established++
+	}
+}
+
+func (f *Flow) synchronize(p *decode.Packet, dir Direction) {
+	h := &f.Half[dir]
+	ack := p.Flags&decode.ACK != 0
+	switch {
+	case h.bits&halfISS == 0:
+		h.iss = p.Seq
+		h.bits |= halfISS
+	case !ack || h.bits&halfSYNACK != 0:
+		h.bits |= halfSYNTwice
+	}
+	if ack {
+		h.bits |= halfSYNACK
+		return
+	}
+	if dir == Up && f.OS == OSUnknown {
+		f.OS = FingerprintSYN(p)
+	}
+	if f.flags&(flagSYN|flagSettled) != 0 {
+		return // settled as a flow met in mid-stream, it stays one: counters never go down
+	}
+	f.flags |= flagSYN
+	if dir == Down {
+		f.flags |= flagInitiatorDown
+	}
+}
+
+// progress moves the flow between its states.
+func (t *Table) progress(r uint32, f *Flow, p *decode.Packet, dir Direction) {
+	if f.state == stateClosed {
+		t.enter(r, stateClosed) // a late segment: wait on from here
+		return
+	}
+	switch {
+	case p.Flags&decode.RST != 0:
+		t.close(r, f, EndRST)
+	case p.Flags&decode.FIN != 0:
+		f.Half[dir].bits |= halfFIN
+		if f.Half[dir.Reverse()].bits&halfFIN != 0 {
+			t.close(r, f, EndFIN)
+			return
+		}
+		fallthrough
+	default:
+		if f.state == stateHalfOpen {
+			if p.Flags&decode.SYN != 0 {
+				t.enter(r, stateHalfOpen)
+			} else {
+				t.enter(r, stateOpen)
+			}
+		}
+	}
+}
+
+func (t *Table) close(r uint32, f *Flow, why EndReason) {
+	f.Reason = why
+	t.enter(r, stateClosed)
+	t.countClose(f)
+}
+
+// Settle decides the flow's class: everything that was held is credited to it.
+// A flow is settled once, at the latest within OnEnd, or its counts stay in
+// class 0; a second call changes nothing.
+func (t *Table) Settle(r uint32, class uint8) {
+	f := &t.recs[r]
+	if f.flags&flagSettled != 0 {
+		return
+	}
+	held, c := &t.cfg.Classes[0], &t.cfg.Classes[class]
+	for d := range f.Half {
+		h := &f.Half[d]
+		move(&held.Bytes[d], &c.Bytes[d], h.Bytes)
+		move(&held.Packets[d], &c.Packets[d], uint64(h.Packets))
+		move(&held.Payload[d], &c.Payload[d], h.Payload)
+		move(&held.Retransmitted[d], &c.Retransmitted[d], uint64(h.Retransmitted))
+		move(&held.LostBefore[d], &c.LostBefore[d], uint64(h.LostBefore))
+		move(&held.OutOfOrder[d], &c.OutOfOrder[d], uint64(h.OutOfOrder))
+		move(&held.Unseen[d], &c.Unseen[d], uint64(h.Unseen))
+		if h.RTTCount > 0 {
+			// What came before the name is nearly always the handshake's one
+			// sample; of several the mean stands for each.
+			c.RTT[d].Observe(float64(h.RTTSum)/float64(h.RTTCount)*1e-6, uint64(h.RTTCount))
+		}
+	}
+	move(&held.SYN, &c.SYN, uint64(f.SYNs))
+	move(&held.SYNACK, &c.SYNACK, uint64(f.SYNACKs))
+	move(&held.FIN, &c.FIN, uint64(f.FINs))
+	move(&held.RST, &c.RST, uint64(f.RSTs))
+	f.Class = class
+	f.flags |= flagSettled
+	c.Opened++
+	c.Active++
+	if f.flags&flagSYN != 0 {
+		c.Attempts++
+	} else {
+		c.Midstream++
+	}
+	if f.flags&flagEstablished != 0 {
+		held.Established--
+		c.Established++
+	}
+	if f.state == stateClosed {
+		t.countClose(f)
+	}
+	t.reschedule(r)
+}
+
+func move(from, to *uint64, n uint64) {
+	*from -= n
+	*to += n
+}
+
+// countClose counts the end of a settled flow, once.
+func (t *Table) countClose(f *Flow) {
+	if f.flags&flagCountedClose != 0 || f.flags&flagSettled == 0 {
+		return
+	}
+	f.flags |= flagCountedClose
+	c := &t.cfg.Classes[f.Class]
+	c.Closed[f.Reason]++
+	c.Active--
+	if f.Half[Up].Packets == 0 || f.Half[Down].Packets == 0 {
+		c.OneWay++
+	}
+	duration := float64(f.Last-f.Start) * 1e-9
+	c.Duration.Observe(duration, 1)
+	for d := range f.Half {
+		bytes := float64(f.Half[d].Bytes)
+		c.Size[d].Observe(bytes, 1)
+		if bytes > ThroughputFloor && duration > 0 {
+			c.Throughput[d].Observe(bytes/duration, 1)
+		}
+	}
+}

@@ -1,0 +1,434 @@
+package flows
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+
+	"github.com/nametap/nametap/internal/arena"
+)
+
+const second = int64(1e9)
+
+// Time-outs that do not depend on the class.
+const (
+	// HalfOpenTimeout is how long a connection may stay at its handshake.
+	HalfOpenTimeout = 60 * second
+	// ClosedTimeout is how long a closed connection keeps its place for late
+	// segments: twice the maximum segment lifetime of two minutes (RFC 9293
+	// section 3.4.2), the time a TCP endpoint itself spends in TIME-WAIT.
+	ClosedTimeout = 240 * second
+)
+
+// MinFlows is the least size of a table.
+const MinFlows = 16
+
+// wheelSlots are one second each; a longer time-out is re-inserted on its way.
+const wheelSlots = 4096
+
+// Config of a Table.
+type Config struct {
+	// Flows is the most connections the table holds, at least MinFlows.
+	Flows int
+	// HoleLists is the most connection directions whose missing segments are
+	// followed at the same time; more than 65535 are not used.
+	HoleLists int
+	// Seed of the hash: fixed for a replay, secret on a live tap.
+	Seed uint64
+	// IdleTimeout is the time-out of an open flow by class, nanoseconds.
+	IdleTimeout *[MaxClasses]int64
+	// Classes is where the table counts.
+	Classes *Classes
+	// OnEnd is called once for every flow, just before its record is used
+	// again. The flow's Reason is set.
+	OnEnd func(index uint32, f *Flow)
+}
+
+// Table holds the connections of some subscribers. Records lie densely in one
+// lazily committed region and never move; an index of (tag, record) words
+// finds them, so that growing moves eight bytes a flow.
+type Table struct {
+	cfg  Config
+	recs []Flow // recs[0] is never used: index 0 means none
+
+	index []uint64 // tag<<32 | record, 0 is empty
+	mask  uint32
+
+	free    uint32 // head of the free list, linked by next
+	used    uint32 // records ever taken
+	entries int
+
+	wheel    [wheelSlots]uint32
+	wheelNow int64 // the second up to which the wheel has turned
+	wheelMin int64 // no flow is due before this second
+	halfOpen list
+	closed   list
+
+	holes []holeList
+
+	// Evicted counts flows that had to go because the table was full.
+	Evicted uint64
+	// HolesDropped counts holes that were forgotten because a list or the
+	// pool of lists was full.
+	HolesDropped uint64
+	freeHoles    uint16
+	usedHoles    uint16
+
+	// reserve is arena.Make; tests let it fail.
+	reserve func(n int) ([]uint64, error)
+}
+
+// list is a queue of flows, oldest first, linked by prev and next.
+type list struct{ head, tail uint32 }
+
+const firstIndex = 64
+
+// New returns an empty table. Its memory is reserved at once and committed by
+// the system as flows come; Free gives it back.
+func New(cfg Config) (*Table, error) {
+	if cfg.Flows < MinFlows || cfg.Flows > math.MaxInt32 {
+		return nil, fmt.Errorf("flows: a table of %d flows; give at least %d, at most %d", cfg.Flows, MinFlows, math.MaxInt32)
+	}
+	lists := min(max(cfg.HoleLists, 0), math.MaxUint16)
+	t := &Table{cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.Make[uint64]}
+	var errs [3]error
+	t.recs, errs[0] = arena.Make[Flow](cfg.Flows + 1)
+	t.holes, errs[1] = arena.Make[holeList](lists + 1)
+	t.index, errs[2] = t.reserve(firstIndex)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, errors.Join(err, t.Free())
+	}
+	return t, nil
+}
+
+// Free gives the table's memory back. No flow of it may be used any more.
+func (t *Table) Free() error {
+	err := errors.Join(arena.Free(t.recs), arena.Free(t.holes), arena.Free(t.index))
+	t.recs, t.holes, t.index = nil, nil, nil
+	return err
+}
+
+// Len returns the number of records in use, closed ones included.
+func (t *Table) Len() int { return t.entries }
+
+// Flow returns the record at index, which stays where it is until OnEnd.
+func (t *Table) Flow(index uint32) *Flow { return &t.recs[index] }
+
+// Hash of a key. Both directions of a connection have the same key.
+func (t *Table) Hash(k *Key) uint64 {
+	const (
+		m1 = 0x9e3779b97f4a7c15
+		m2 = 0xd6e8feb86659fd93
+		m3 = 0xa0761d6478bd642f
+	)
+	a, b := bits.Mul64(k.Subscriber.Lo^t.cfg.Seed^m1, k.Server.Lo^m2)
+	c, d := bits.Mul64(k.Subscriber.Hi^t.cfg.Seed^m3, k.Server.Hi^m1)
+	p := uint64(k.Scope)<<32 | uint64(k.SubscriberPort)<<16 | uint64(k.ServerPort)
+	hi, lo := bits.Mul64(a^b^p^m2, c^d^t.cfg.Seed^m3)
+	return hi ^ lo
+}
+
+// Touch loads what a look-up of hash will read first, so that the loads of a
+// batch overlap. The result only keeps the compiler from dropping the load.
+func (t *Table) Touch(hash uint64) uint32 {
+	return uint32(t.index[uint32(hash>>32)&t.mask])
+}
+
+// TouchRecord loads a word of each part of the record that a segment will use.
+// index is what Touch returned.
+func (t *Table) TouchRecord(index uint32) uint64 {
+	f := &t.recs[index]
+	return f.Key.Subscriber.Lo ^ f.Half[Up].Bytes ^ f.Half[Down].Bytes
+}
+
+// find returns the record of k, or 0.
+func (t *Table) find(k *Key, hash uint64) uint32 {
+	tag := uint32(hash >> 32)
+	for at := tag & t.mask; ; at = (at + 1) & t.mask {
+		word := t.index[at]
+		if word == 0 {
+			return 0
+		}
+		if uint32(word>>32) == tag && t.recs[uint32(word)].Key == *k {
+			return uint32(word)
+		}
+	}
+}
+
+// insert makes a record for k and returns it, with all but its key and state
+// zero. The caller links it into a list.
+func (t *Table) insert(k *Key, hash uint64) uint32 {
+	full := t.free == 0 && int(t.used) == len(t.recs)
+	if full || t.crowded() && !t.grow() {
+		t.evict()
+	}
+	r := t.free
+	if r != 0 {
+		t.free = t.recs[r].next
+	} else {
+		r = t.used
+		t.used++
+	}
+	t.recs[r] = Flow{Key: *k}
+	t.entries++
+	t.place(uint64(uint32(hash>>32))<<32 | uint64(r))
+	return r
+}
+
+func (t *Table) place(word uint64) {
+	at := uint32(word>>32) & t.mask
+	for t.index[at] != 0 {
+		at = (at + 1) & t.mask
+	}
+	t.index[at] = word
+}
+
+// crowded reports whether one more flow would fill the index beyond three
+// quarters, where probing grows long.
+func (t *Table) crowded() bool { return uint32(t.entries) >= (t.mask+1)/4*3 }
+
+// grow doubles the index, and reports whether there was memory for it. A table
+// is one of many small ones, so that the pause is short; it ends when the table
+// has reached its size once.
+func (t *Table) grow() bool {
+	old := t.index
+	next, err := t.reserve(2 * len(old))
+	if err != nil {
+		return false
+	}
+	t.index, t.mask = next, uint32(len(next)-1)
+	for _, word := range old {
+		if word != 0 {
+			t.place(word)
+		}
+	}
+	_ = arena.Free(old) // what cannot be given back stays reserved, no more
+	return true
+}
+
+// remove takes the record out of index and lists and frees it.
+func (t *Table) remove(r uint32) {
+	f := &t.recs[r]
+	t.unlink(r)
+	t.dropHoles(&f.Half[Up])
+	t.dropHoles(&f.Half[Down])
+	hash := t.Hash(&f.Key)
+	want := uint64(uint32(hash>>32))<<32 | uint64(r)
+	at := uint32(hash>>32) & t.mask
+	for t.index[at] != want {
+		at = (at + 1) & t.mask
+	}
+	t.unplace(at)
+	f.state = stateFree
+	f.next = t.free
+	t.free = r
+	t.entries--
+}
+
+// unplace empties an index slot and moves later words of the same run back, so
+// that no tombstone is needed.
+func (t *Table) unplace(hole uint32) {
+	for at := (hole + 1) & t.mask; ; at = (at + 1) & t.mask {
+		word := t.index[at]
+		if word == 0 {
+			t.index[hole] = 0
+			return
+		}
+		home := uint32(word>>32) & t.mask
+		if (at-home)&t.mask >= (at-hole)&t.mask {
+			t.index[hole] = word
+			hole = at
+		}
+	}
+}
+
+// evict makes room: closed flows go first, then half-open ones (a flood of
+// SYNs pushes out itself), then the open flow that would time out soonest.
+func (t *Table) evict() {
+	r := t.closed.head
+	if r == 0 {
+		r = t.halfOpen.head
+	}
+	if r == 0 {
+		r = t.soonest()
+	}
+	t.Evicted++
+	t.end(r, EndEvicted)
+}
+
+// soonest returns the open flow that would time out first. A flow that spoke
+// since it was put into the wheel is put back further on, as the wheel itself
+// would do; after a few of those any must do, so that no segment waits long.
+func (t *Table) soonest() uint32 {
+	sec := max(t.wheelMin, t.wheelNow)
+	for tries := 0; sec < t.wheelNow+wheelSlots; {
+		r := t.wheel[sec%wheelSlots]
+		if r == 0 {
+			sec++
+			continue
+		}
+		t.wheelMin = sec
+		if tries == 16 || t.due(r) <= sec {
+			return r
+		}
+		tries++
+		t.unlink(r)
+		t.schedule(r)
+	}
+	return 0
+}
+
+// end finishes the flow for good: OnEnd sees it, then the record is free. A
+// flow closed earlier keeps the reason it was closed for.
+func (t *Table) end(r uint32, why EndReason) {
+	f := &t.recs[r]
+	if f.Reason == NotEnded {
+		f.Reason = why
+	}
+	t.cfg.OnEnd(r, f)
+	t.countClose(f)
+	t.remove(r)
+}
+
+// Shutdown ends every flow. The table can be used on.
+func (t *Table) Shutdown() {
+	for r := uint32(1); r < t.used; r++ {
+		if t.recs[r].state != stateFree {
+			t.end(r, EndShutdown)
+		}
+	}
+}
+
+// timeout returns how long the flow may stay silent.
+func (t *Table) timeout(f *Flow) int64 {
+	switch f.state {
+	case stateHalfOpen:
+		return HalfOpenTimeout
+	case stateClosed:
+		return ClosedTimeout
+	}
+	return t.cfg.IdleTimeout[f.Class]
+}
+
+// Advance ends the flows that have been silent for too long at now, which must
+// not be ahead of the segments to come by more than they are out of order. It
+// should be called every second of packet time, for flows to end on time; a
+// flow is never continued over its time-out whenever it is called.
+func (t *Table) Advance(now int64) {
+	t.expire(&t.halfOpen, now-HalfOpenTimeout)
+	t.expire(&t.closed, now-ClosedTimeout)
+	sec := now / second
+	// After a jump of more than a turn every slot is due, once.
+	t.wheelNow = max(t.wheelNow, sec-wheelSlots)
+	for t.wheelNow < sec {
+		t.turn(now)
+		t.wheelNow++
+	}
+}
+
+func (t *Table) expire(l *list, before int64) {
+	for l.head != 0 && t.recs[l.head].Last < before {
+		t.end(l.head, EndIdle)
+	}
+}
+
+// turn visits the flows of one slot: those that spoke since they were put
+// there go to the slot of their new deadline.
+func (t *Table) turn(now int64) {
+	r := t.wheel[t.wheelNow%wheelSlots]
+	for r != 0 {
+		f := &t.recs[r]
+		next := f.next
+		if f.Last+t.timeout(f) < now {
+			t.end(r, EndIdle)
+		} else {
+			t.unlink(r)
+			t.schedule(r)
+		}
+		r = next
+	}
+}
+
+// due returns the second in which an open flow has been silent for too long.
+func (t *Table) due(r uint32) int64 {
+	f := &t.recs[r]
+	return (f.Last + t.timeout(f)) / second
+}
+
+// schedule puts an open flow into the slot of its deadline, never into the one
+// that is being turned.
+func (t *Table) schedule(r uint32) {
+	f := &t.recs[r]
+	sec := min(max(t.due(r), t.wheelNow+1), t.wheelNow+wheelSlots-1)
+	t.wheelMin = min(t.wheelMin, sec)
+	f.slot = uint16(sec % wheelSlots)
+	f.prev, f.next = 0, t.wheel[f.slot]
+	if f.next != 0 {
+		t.recs[f.next].prev = r
+	}
+	t.wheel[f.slot] = r
+}
+
+// link puts the flow into the list of its state.
+func (t *Table) link(r uint32) {
+	switch t.recs[r].state {
+	case stateHalfOpen:
+		t.push(&t.halfOpen, r)
+	case stateClosed:
+		t.push(&t.closed, r)
+	default:
+		t.schedule(r)
+	}
+}
+
+func (t *Table) push(l *list, r uint32) {
+	f := &t.recs[r]
+	f.prev, f.next = l.tail, 0
+	if l.tail != 0 {
+		t.recs[l.tail].next = r
+	} else {
+		l.head = r
+	}
+	l.tail = r
+}
+
+// unlink takes the flow out of whichever list holds it.
+func (t *Table) unlink(r uint32) {
+	f := &t.recs[r]
+	var l *list
+	switch f.state {
+	case stateHalfOpen:
+		l = &t.halfOpen
+	case stateClosed:
+		l = &t.closed
+	}
+	switch {
+	case f.prev != 0:
+		t.recs[f.prev].next = f.next
+	case l != nil:
+		l.head = f.next
+	default:
+		t.wheel[f.slot] = f.next
+	}
+	switch {
+	case f.next != 0:
+		t.recs[f.next].prev = f.prev
+	case l != nil:
+		l.tail = f.prev
+	}
+}
+
+// enter moves the flow to another state, or to the young end of its list.
+func (t *Table) enter(r uint32, s state) {
+	t.unlink(r)
+	t.recs[r].state = s
+	t.link(r)
+}
+
+// reschedule is called when a flow's class, and with it its time-out, changed.
+func (t *Table) reschedule(r uint32) {
+	if t.recs[r].state == stateOpen {
+		t.enter(r, stateOpen)
+	}
+}

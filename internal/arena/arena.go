@@ -1,0 +1,88 @@
+// Package arena gives tables of pointer-free records a fixed place in memory
+// that is reserved whole and committed page by page as it is first touched.
+//
+// A table can so be laid out for its cap at start and costs, until it fills,
+// only what it holds: growing never copies, and the garbage collector neither
+// scans the records nor counts them into its pacing.
+package arena
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"unsafe"
+)
+
+// Make returns n zeroed records of T outside the Go heap where the system
+// allows it. Memory is committed when it is first written, in units of a page
+// (4 KiB; 2 MiB after AdviseHuge).
+//
+// T must hold no pointers, because the garbage collector does not look here;
+// a T that does is an error, as is a size that the system refuses. The caller
+// owns the slice and gives it back with Free; it must not be appended to.
+func Make[T any](n int) ([]T, error) {
+	t := reflect.TypeFor[T]()
+	if holdsPointers(t) {
+		return nil, fmt.Errorf("arena: %v holds pointers, which the garbage collector would not see; use make", t)
+	}
+	size := uint64(t.Size())
+	if n < 0 || size != 0 && uint64(n) > math.MaxInt/size {
+		return nil, fmt.Errorf("arena: %d records of %d bytes do not fit the address space; lower the cap", n, size)
+	}
+	if n == 0 || size == 0 {
+		return make([]T, n), nil
+	}
+	s, err := reserve[T](n)
+	if err != nil {
+		return nil, fmt.Errorf("arena: cannot reserve %d bytes for %d records: %w; lower the memory budget or raise the limit (ulimit -v, cgroup)", uint64(n)*size, n, err)
+	}
+	return s, nil
+}
+
+// Free gives back what Make returned; s must be that slice, not a part of it,
+// and neither it nor a part of it may be used again.
+func Free[T any](s []T) error {
+	if len(s) == 0 || unsafe.Sizeof(s[0]) == 0 {
+		return nil
+	}
+	if err := release(octets(s)); err != nil {
+		return fmt.Errorf("arena: cannot release %d bytes: %w", len(s)*int(unsafe.Sizeof(s[0])), err)
+	}
+	return nil
+}
+
+// AdviseHuge asks for huge pages behind s, which must come from Make. It pays
+// for tables of tens of megabytes that are read at random, where most of a
+// look-up goes into address translation; it costs up to a huge page of unused
+// memory. It is advice: a system that has none to give changes nothing.
+func AdviseHuge[T any](s []T) {
+	if len(s) == 0 || unsafe.Sizeof(s[0]) == 0 {
+		return
+	}
+	adviseHuge(octets(s))
+}
+
+func octets[T any](s []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), len(s)*int(unsafe.Sizeof(s[0])))
+}
+
+// holdsPointers errs on the side of yes.
+func holdsPointers(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Bool,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr,
+		reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128:
+		return false
+	case reflect.Array:
+		return t.Len() != 0 && holdsPointers(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if holdsPointers(t.Field(i).Type) {
+				return true
+			}
+		}
+		return false
+	}
+	return true
+}

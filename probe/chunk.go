@@ -1,0 +1,132 @@
+package probe
+
+import (
+	"sync/atomic"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+)
+
+const (
+	// chunkPackets is how many packets travel together: few enough for their
+	// decoded forms to stay in the second-level cache, many enough for a hop
+	// between goroutines not to count.
+	chunkPackets = 512
+	// chunksAhead is how far the dispatcher may run ahead of a shard.
+	chunksAhead = 8
+)
+
+// chunk is a run of decoded packets on its way to the shards. All of them point
+// into one batch of the source.
+type chunk struct {
+	engine  *Engine
+	lease   *lease
+	packets [chunkPackets]decode.Packet
+	n       int
+	items   [][]item // by shard
+	// tick, at the end of a step, is the packet time to advance to.
+	tick int64
+	// rules, if not nil, hold from after the chunk on.
+	rules   *classify.Compiled
+	holders atomic.Int32
+}
+
+// lease is a batch that the source gets back once nothing points into it.
+type lease struct {
+	batch   capture.Batch
+	holders atomic.Int32
+}
+
+// pools makes all the chunks and leases there will ever be: when they are out,
+// the dispatcher waits.
+func (e *Engine) pools() {
+	n := 1
+	if len(e.shards) > 1 {
+		n = chunksAhead
+	}
+	e.chunkPool = make(chan *chunk, n)
+	e.leasePool = make(chan *lease, n)
+	for range n {
+		c := &chunk{engine: e, items: make([][]item, len(e.shards))}
+		for i := range c.items {
+			c.items[i] = make([]item, 0, chunkPackets)
+		}
+		e.chunkPool <- c
+		e.leasePool <- &lease{}
+	}
+}
+
+// begin takes an empty chunk for packets of the lease, or for none.
+func (e *Engine) begin(l *lease) *chunk {
+	c := <-e.chunkPool
+	c.lease = l
+	if l != nil {
+		l.holders.Add(1)
+	}
+	e.current = c
+	return c
+}
+
+// flush hands the current chunk to the shards, with a tick if tick is not 0.
+func (e *Engine) flush(tick int64) {
+	c := e.current
+	if tick != 0 {
+		if c == nil {
+			c = e.begin(nil)
+		}
+		c.tick = tick
+		c.rules = e.pendingRules.Swap(nil)
+		if c.rules != nil {
+			e.rules = c.rules
+		}
+	}
+	if c == nil {
+		return
+	}
+	e.current = nil
+	if len(e.shards) == 1 {
+		e.shards[0].chunk(c)
+		c.holders.Store(1)
+		c.done()
+		return
+	}
+	e.send(c)
+}
+
+// send gives the chunk to every shard that has work in it.
+func (e *Engine) send(c *chunk) {
+	c.holders.Store(1)
+	for i, s := range e.shards {
+		if c.tick != 0 || len(c.items[i]) > 0 {
+			c.holders.Add(1)
+			s.chunks <- c
+		}
+	}
+	c.done()
+}
+
+// done is called by each holder of the chunk; the last one cleans up.
+func (c *chunk) done() {
+	if c.holders.Add(-1) > 0 {
+		return
+	}
+	for i := range c.items {
+		c.items[i] = c.items[i][:0]
+	}
+	l := c.lease
+	c.n, c.tick, c.rules, c.lease = 0, 0, nil, nil
+	e := c.engine
+	e.chunkPool <- c
+	if l != nil {
+		e.release(l)
+	}
+}
+
+// release is called by each holder of the lease.
+func (e *Engine) release(l *lease) {
+	if l.holders.Add(-1) == 0 {
+		e.source.Release(&l.batch)
+		e.leasePool <- l
+	}
+}

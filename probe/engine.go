@@ -1,0 +1,373 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/flows"
+)
+
+// step is the length of packet time after which the partitions' clocks move and
+// what they have learned of servers is exchanged.
+const step = 100_000_000
+
+// Config of an Engine.
+type Config struct {
+	// Shards is the number of worker goroutines; 0 means one a processor, 1
+	// works everything on the caller's goroutine.
+	Shards int
+	// Memory is the budget of all tables together, in bytes.
+	Memory int64
+	// Subscribers says which end of a packet is the subscriber.
+	Subscribers []netip.Prefix
+	// Cascade is the evidence that may name a flow, strongest first.
+	Cascade classify.Cascade
+	// DNSGrace is added to every TTL; DNSStale is how long after that an
+	// answer may still name a flow.
+	DNSGrace, DNSStale time.Duration
+	Rules              *classify.Rules
+	// Records, if set, is given the flows that have ended, in batches and in
+	// no particular order. The slice is used again after the call.
+	Records func([]flows.Record)
+	// Clock, on a live tap, is the wall clock in nanoseconds: it moves packet
+	// time on while nothing passes. Nil for a replay.
+	Clock func() int64
+	// Seed of all hashes. A replay has a fixed one, so that it is the same
+	// every time even where tables overflow; a live tap takes a secret one.
+	Seed uint64
+}
+
+// Engine runs packets from a source through all rooms.
+type Engine struct {
+	cfg      Config
+	budget   budget
+	registry *classify.Registry
+	rules    *classify.Compiled
+	shards   []*shard
+	shardOf  [partitions]int
+	parts    [partitions]*partition
+
+	// mu guards what the dispatcher owns; it is held while a batch is
+	// dispatched, never while a source waits.
+	mu       sync.Mutex
+	decoder  *decode.Decoder
+	sides    *sides
+	current  *chunk
+	now      int64 // packet time, never going back
+	nextStep int64
+	steps    int
+	counts   dispatchCounts
+	last     facts // of the step before the newest one exchanged
+	fresh    facts
+	rosters  [2]*roster
+	servers  *presence
+	minute   uint16
+
+	pendingRules atomic.Pointer[classify.Compiled]
+
+	chunkPool chan *chunk
+	leasePool chan *lease
+	source    capture.Source
+}
+
+// dispatchCounts are the dispatcher's counters.
+type dispatchCounts struct {
+	frames, bytes uint64
+	first, last   int64
+	outcomes      [decode.Outcomes]uint64
+	dnsQueries    uint64
+}
+
+// New returns an engine with empty tables. The memory is reserved here and
+// committed as it fills.
+func New(cfg Config) (*Engine, error) {
+	if cfg.Shards <= 0 {
+		cfg.Shards = runtime.GOMAXPROCS(0)
+	}
+	cfg.Shards = min(cfg.Shards, partitions)
+	b, err := plan(cfg.Memory)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{cfg: cfg, budget: b, registry: classify.NewRegistry()}
+	if e.rules, err = e.registry.Adopt(cfg.Rules); err != nil {
+		return nil, err
+	}
+	if err := e.allocate(); err != nil {
+		return nil, fmt.Errorf("setting up tables for %d MiB: %w", cfg.Memory>>20, err)
+	}
+	return e, nil
+}
+
+func (e *Engine) allocate() error {
+	var err error
+	for i := range e.cfg.Shards {
+		s := &shard{engine: e, number: i, chunks: make(chan *chunk, chunksAhead), ticked: make(chan struct{}, 2)}
+		s.adopt(e.rules)
+		e.shards = append(e.shards, s)
+		for n := i; n < partitions; n += e.cfg.Shards {
+			a, err := newPartition(s, &e.budget, &e.cfg)
+			if err != nil {
+				return err
+			}
+			a.number = n
+			s.parts[n], e.parts[n] = a, a
+			s.own = append(s.own, a)
+			e.shardOf[n] = i
+		}
+	}
+	for i := range e.rosters {
+		if e.rosters[i], err = newRoster(e.budget.roster, e.cfg.Seed); err != nil {
+			return err
+		}
+	}
+	if e.servers, err = newPresence(e.budget.allServer); err != nil {
+		return err
+	}
+	if e.sides, err = newSides(e.cfg.Subscribers, e.budget.sides, e.cfg.Seed); err != nil {
+		return err
+	}
+	e.decoder = decode.New(decode.Config{FragmentBytes: e.budget.fragments})
+	e.pools()
+	return nil
+}
+
+// Run works the source's frames until its end, an error of the source, or the
+// end of ctx, which is a stop in good order. All flows are ended then, and the
+// tables are empty. Run may be called again with another source.
+//
+// The error is the source's; what came before it has been worked.
+func (e *Engine) Run(ctx context.Context, source capture.Source) error {
+	e.source = source
+	inline := len(e.shards) == 1
+	var wait sync.WaitGroup
+	if !inline {
+		for _, s := range e.shards {
+			s.chunks = make(chan *chunk, chunksAhead)
+			wait.Go(s.run)
+		}
+	}
+	err := e.dispatch(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.flush(0)
+	if !inline {
+		for _, s := range e.shards {
+			close(s.chunks)
+		}
+		wait.Wait()
+	}
+	e.finish()
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// dispatch reads, decodes and hands out.
+func (e *Engine) dispatch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		l := <-e.leasePool
+		err := e.source.Next(&l.batch)
+		if err != nil {
+			e.leasePool <- l
+			return err
+		}
+		l.holders.Store(1)
+		e.mu.Lock()
+		e.batch(l)
+		e.mu.Unlock()
+		e.release(l)
+	}
+	return nil
+}
+
+// batch dispatches the frames of a batch.
+func (e *Engine) batch(l *lease) {
+	e.decoder.Scratch = l.batch.Scratch[:0]
+	for i := range l.batch.Frames {
+		e.frame(l, &l.batch.Frames[i])
+	}
+	l.batch.Scratch = e.decoder.Scratch
+	if len(l.batch.Frames) == 0 && e.cfg.Clock != nil {
+		e.idle()
+	}
+	e.flush(0)
+}
+
+// idle moves packet time on while a live tap is silent. A second is left for
+// packets that are still in the ring.
+func (e *Engine) idle() {
+	if now := e.cfg.Clock() - second; now > e.now {
+		e.now = now
+		if now >= e.nextStep {
+			e.endStep()
+		}
+	}
+}
+
+// frame decodes one frame and gives its packet to the shard of its subscriber.
+func (e *Engine) frame(l *lease, f *capture.Frame) {
+	if f.Time > e.now {
+		e.now = f.Time
+		if f.Time >= e.nextStep {
+			e.endStep()
+		}
+	}
+	if e.counts.frames == 0 {
+		e.counts.first = f.Time
+		if e.now < f.Time {
+			e.now = f.Time
+		}
+	}
+	e.counts.frames++
+	e.counts.bytes += uint64(f.WireLen)
+	e.counts.last = max(e.counts.last, f.Time)
+
+	c := e.current
+	if c == nil {
+		c = e.begin(l)
+	}
+	p := &c.packets[c.n]
+	p.Time = f.Time
+	vlan := uint16(0)
+	if f.HasVLAN {
+		vlan = f.VLAN
+	}
+	outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, vlan, p)
+	e.counts.outcomes[outcome]++
+	switch outcome {
+	case decode.TCP:
+		e.segment(c, p)
+	case decode.UDP:
+		e.datagram(c, p)
+	}
+	if c.n == chunkPackets {
+		e.flush(0)
+	}
+}
+
+func (e *Engine) segment(c *chunk, p *decode.Packet) {
+	dir := e.sides.direction(p)
+	subscriber := p.Src
+	if dir == flows.Down {
+		subscriber = p.Dst
+	}
+	e.give(c, subscriber, work(dir))
+}
+
+// datagram picks the DNS answers out of UDP. Multicast DNS (5353), LLMNR (5355)
+// and NetBIOS (137) have ports of their own and are not DNS here.
+func (e *Engine) datagram(c *chunk, p *decode.Packet) {
+	if p.SrcPort != portDNS {
+		if p.DstPort == portDNS {
+			e.counts.dnsQueries++
+		}
+		return
+	}
+	e.sides.answered(p.Dst)
+	e.give(c, p.Dst, workDNS)
+}
+
+// give hands the packet decoded last to the shard of its subscriber.
+func (e *Engine) give(c *chunk, subscriber decode.Addr, w work) {
+	part := partitionOf(e.cfg.Seed, 0, subscriber.Prefix())
+	s := e.shardOf[part]
+	c.items[s] = append(c.items[s], item{uint16(c.n), part, w})
+	c.n++
+}
+
+// endStep closes the current step: all partitions advance to the last multiple
+// of the step's length, and what the step before taught is exchanged.
+func (e *Engine) endStep() {
+	tick := e.now - e.now%step
+	e.nextStep = tick + step
+	e.flush(max(tick, 1))
+	e.steps++
+	if e.steps > 1 {
+		e.exchange()
+	}
+}
+
+// exchange puts together what was learned in the step before the one just
+// closed. That step is over in every shard once each has ticked for it, and its
+// buffers, like the roster read in it, are not used again before the next step
+// begins: nobody has to wait for a lock, and rarely for another shard.
+func (e *Engine) exchange() {
+	if len(e.shards) > 1 {
+		for _, s := range e.shards {
+			<-s.ticked
+		}
+	}
+	phase := e.steps & 1
+	e.fresh.reset()
+	for _, a := range e.parts {
+		l := &a.facts[phase]
+		for i := range l.list {
+			e.fresh.add(l.list[i], l.name(&l.list[i]))
+		}
+		l.reset()
+		e.collect(a, phase)
+	}
+	r := e.rosters[phase]
+	r.learn(&e.last)
+	r.learn(&e.fresh)
+	e.last, e.fresh = e.fresh, e.last
+	if m := uint16(e.now / minute); m != e.minute {
+		e.minute = m
+		e.servers.turn(m)
+	}
+}
+
+// collect takes a partition's sightings and ended flows.
+func (e *Engine) collect(a *partition, phase int) {
+	for _, s := range a.sightings[phase] {
+		e.servers.seen(s.mark, s.class, e.minute)
+	}
+	a.sightings[phase] = a.sightings[phase][:0]
+	if len(a.ended[phase]) > 0 {
+		e.cfg.Records(a.ended[phase])
+		clear(a.ended[phase])
+		a.ended[phase] = a.ended[phase][:0]
+	}
+}
+
+// finish ends all flows. No shard is running.
+func (e *Engine) finish() {
+	for _, s := range e.shards {
+		for len(s.ticked) > 0 {
+			<-s.ticked
+		}
+		s.mu.Lock()
+		for _, a := range s.own {
+			a.flows.Shutdown()
+		}
+		s.mu.Unlock()
+	}
+	for phase := range 2 {
+		for _, a := range e.parts {
+			e.collect(a, phase)
+		}
+	}
+}
+
+// Reload replaces the naming rules. Live flows keep their class; names are
+// classified anew when they next name a flow. On an error nothing changes.
+func (e *Engine) Reload(rules *classify.Rules) error {
+	compiled, err := e.registry.Adopt(rules)
+	if err != nil {
+		return err
+	}
+	e.pendingRules.Store(compiled)
+	return nil
+}

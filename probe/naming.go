@@ -1,0 +1,298 @@
+package probe
+
+import (
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/dnsmap"
+	"github.com/nametap/nametap/flows"
+)
+
+// How far the naming of a flow has got, in Flow.Naming.
+const (
+	// namingHello: the subscriber's first bytes begin like a TLS ClientHello
+	// and more of it is awaited.
+	namingHello = 1 << iota
+	// namingJudged: evidence was taken and there was none; only a late answer
+	// can name the flow now.
+	namingJudged
+	// namingLate: the flow waits in the queue for late answers.
+	namingLate
+	// namingStale: the answer behind DNSName had expired at the first packet.
+	namingStale
+)
+
+// lateAnswers is how long after its first packet a flow that nothing names
+// stays open to an answer: mirrored directions are never perfectly in step.
+const lateAnswers = second
+
+// opened takes the evidence of DNS for a new flow, as of its first packet.
+func (a *partition) opened(r uint32, f *flows.Flow) {
+	name, answered, state := a.dns.Lookup(mapKey(f), f.Start)
+	if state != dnsmap.None {
+		a.keepAnswer(f, name, answered)
+	}
+	if state == dnsmap.Valid {
+		return
+	}
+	if state == dnsmap.Stale {
+		f.Naming = namingStale
+		if a.shard.engine.cfg.Cascade.Has(classify.EvidenceDNSStale) {
+			return
+		}
+	}
+	f.Naming |= namingLate
+	if a.late.full() {
+		a.drainOne()
+	}
+	a.late.push(lateFlow{r, f.Start})
+}
+
+func mapKey(f *flows.Flow) dnsmap.Key {
+	return dnsmap.Key{Subscriber: f.Key.Subscriber.Prefix(), Scope: f.Key.Scope, Server: dnsmap.Addr(f.Key.Server)}
+}
+
+func (a *partition) keepAnswer(f *flows.Flow, name dnsmap.NameID, answered int64) {
+	a.names.Retain(name)
+	a.names.Release(dnsmap.NameID(f.DNSName))
+	f.DNSName, f.DNSAnswered = uint32(name), answered
+}
+
+// unsettled follows a flow until its name is settled: evidence is taken when the
+// subscriber's first payload has passed, or when the flow closes without any.
+func (a *partition) unsettled(r uint32, f *flows.Flow, p *decode.Packet, dir flows.Direction, ev flows.Event) {
+	if f.Naming&namingJudged != 0 {
+		return
+	}
+	if ev&flows.SubscriberPayload != 0 {
+		if f.Segments < 255 {
+			f.Segments++
+		}
+		if a.hello(f, p) {
+			a.judge(r, f)
+			return
+		}
+	}
+	if f.Closed() {
+		a.partialHello(f)
+		a.judge(r, f)
+	}
+}
+
+// hello looks for a server name in the subscriber's first bytes. It reports
+// whether there is nothing more to wait for.
+func (a *partition) hello(f *flows.Flow, p *decode.Packet) bool {
+	payload := p.Payload()
+	at, ok := f.StreamOffset(flows.Up, p.Seq+uint32(p.Flags&decode.SYN>>1))
+	if !ok {
+		return false // before the first byte: a keep-alive or a stray
+	}
+	cut := uint32(len(payload)) < p.PayloadLen
+	if f.Naming&namingHello == 0 {
+		if at == 0 {
+			h := classify.ClientHello(a.shard.sni[:0], payload)
+			if h.State != classify.HelloNeed {
+				a.keepSNI(f, h.SNI)
+				return true
+			}
+			if cut {
+				sni, _ := classify.PartialSNI(a.shard.sni[:0], payload)
+				a.keepSNI(f, sni)
+				return true
+			}
+		}
+		if f.Key.ServerPort == portDNS || !a.gather(f) {
+			return true
+		}
+	}
+	slot := f.Stream - 1
+	a.hellos.Add(slot, at, payload)
+	first := a.hellos.Contiguous(slot)
+	h := classify.ClientHello(a.shard.sni[:0], first)
+	switch {
+	case len(first) == 0 && !cut && f.Segments < classify.MaxSegments:
+		return false // its beginning is still on the way
+	case h.State != classify.HelloNeed:
+		a.keepSNI(f, h.SNI)
+	case cut || f.Segments >= classify.MaxSegments || len(first) >= classify.MaxHello:
+		sni, _ := classify.PartialSNI(a.shard.sni[:0], first)
+		a.keepSNI(f, sni)
+	default:
+		return false
+	}
+	f.Naming &^= namingHello
+	a.dropStream(f)
+	return true
+}
+
+// gather takes a place for the flow's first bytes.
+func (a *partition) gather(f *flows.Flow) bool {
+	slot, ok := a.hellos.Get()
+	if !ok {
+		a.shard.hellosRefused++
+		return false
+	}
+	f.Stream = slot + 1
+	f.Naming |= namingHello
+	return true
+}
+
+// partialHello takes what there is of a hello that will not be completed.
+func (a *partition) partialHello(f *flows.Flow) {
+	if f.Naming&namingHello == 0 {
+		return
+	}
+	sni, _ := classify.PartialSNI(a.shard.sni[:0], a.hellos.Contiguous(f.Stream-1))
+	a.keepSNI(f, sni)
+	f.Naming &^= namingHello
+	a.dropStream(f)
+}
+
+func (a *partition) keepSNI(f *flows.Flow, sni []byte) {
+	if len(sni) == 0 || f.SNI != 0 {
+		return
+	}
+	id, _ := a.names.Intern(sni)
+	f.SNI = uint32(id)
+}
+
+// judge settles the flow's name by the evidence there is. A flow without any,
+// in its first second, is left open to a late answer.
+func (a *partition) judge(r uint32, f *flows.Flow) {
+	name, evidence := a.evidence(f)
+	if evidence == classify.EvidenceNone && f.Naming&namingLate != 0 {
+		f.Naming |= namingJudged
+		return
+	}
+	a.settle(r, f, name, evidence)
+}
+
+// evidence returns the strongest name there is, with a reference to it.
+func (a *partition) evidence(f *flows.Flow) (dnsmap.NameID, classify.Evidence) {
+	for _, e := range a.shard.engine.cfg.Cascade {
+		var name dnsmap.NameID
+		switch e {
+		case classify.EvidenceSNI:
+			name = dnsmap.NameID(f.SNI)
+		case classify.EvidenceDNS:
+			if f.Naming&namingStale == 0 {
+				name = dnsmap.NameID(f.DNSName)
+			}
+		case classify.EvidenceDNSStale:
+			if f.Naming&namingStale != 0 {
+				name = dnsmap.NameID(f.DNSName)
+			}
+		case classify.EvidenceServer:
+			if id := a.fromRoster(f); id != 0 {
+				return id, e
+			}
+		}
+		if name != 0 {
+			a.names.Retain(name)
+			return name, e
+		}
+	}
+	return 0, classify.EvidenceNone
+}
+
+// fromRoster asks what other subscribers' answers say of the flow's server.
+func (a *partition) fromRoster(f *flows.Flow) dnsmap.NameID {
+	s := a.shard
+	asker := uint32(mix(f.Key.Subscriber.Prefix()^s.engine.cfg.Seed, uint64(f.Key.Scope))) | 1
+	s.nameBuf = s.engine.rosters[s.phase].lookup(s.nameBuf[:0], f.Key.Server, f.Start, asker)
+	if len(s.nameBuf) == 0 {
+		return 0
+	}
+	id, _ := a.names.Intern(s.nameBuf)
+	return id
+}
+
+// settle decides the flow's name and with it its class. The reference to name
+// becomes the flow's.
+func (a *partition) settle(r uint32, f *flows.Flow, name dnsmap.NameID, evidence classify.Evidence) {
+	class := classify.Other
+	if name != 0 {
+		class = a.classOf(name)
+	}
+	f.Name, f.Evidence = uint32(name), uint8(evidence)
+	a.dropHello(f)
+	a.flows.Settle(r, class)
+	a.shard.named[class][evidence]++
+	a.present(f)
+}
+
+func (a *partition) dropHello(f *flows.Flow) {
+	if f.Naming&namingHello != 0 {
+		f.Naming &^= namingHello
+		a.dropStream(f)
+	}
+}
+
+// conclude settles a flow that is over.
+func (a *partition) conclude(r uint32, f *flows.Flow) {
+	if f.Naming&namingLate != 0 {
+		a.lateAnswer(f)
+	}
+	a.partialHello(f)
+	name, evidence := a.evidence(f)
+	a.settle(r, f, name, evidence)
+}
+
+// lateAnswer looks for an answer that came in the flow's first second.
+func (a *partition) lateAnswer(f *flows.Flow) {
+	f.Naming &^= namingLate
+	name, answered, state := a.dns.Lookup(mapKey(f), f.Start+lateAnswers)
+	if state == dnsmap.None || answered <= f.Start {
+		return
+	}
+	a.keepAnswer(f, name, answered)
+	f.Naming &^= namingStale
+}
+
+// lateFlow is a flow without an answer in its first second.
+type lateFlow struct {
+	record uint32
+	start  int64
+}
+
+// lateQueue holds them in the order of their first packets.
+type lateQueue struct {
+	ring       []lateFlow
+	head, tail uint32
+}
+
+func (q *lateQueue) push(l lateFlow) {
+	if q.ring == nil {
+		q.ring = make([]lateFlow, 1<<lateQueueBits)
+	}
+	q.ring[q.tail&(1<<lateQueueBits-1)] = l
+	q.tail++
+}
+
+// lateQueueBits bounds the flows that wait in one partition; beyond, the oldest
+// waits no longer.
+const lateQueueBits = 14
+
+func (q *lateQueue) full() bool { return q.tail-q.head == 1<<lateQueueBits }
+
+// drainLate is called before anything that is younger than now: flows whose
+// first second is over take the answer that came in it, or stay without.
+func (a *partition) drainLate(now int64) {
+	for a.late.head != a.late.tail && a.late.ring[a.late.head&(1<<lateQueueBits-1)].start+lateAnswers < now {
+		a.drainOne()
+	}
+}
+
+func (a *partition) drainOne() {
+	l := a.late.ring[a.late.head&(1<<lateQueueBits-1)]
+	a.late.head++
+	f := a.flows.Flow(l.record)
+	if f.Start != l.start || f.Naming&namingLate == 0 || !f.Live() {
+		return // its flow is over, and the record another's
+	}
+	a.lateAnswer(f)
+	if f.Naming&namingJudged == 0 || f.Settled() {
+		return
+	}
+	name, evidence := a.evidence(f)
+	a.settle(l.record, f, name, evidence)
+}

@@ -1,0 +1,270 @@
+package probe
+
+import (
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/dnsmap"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/stream"
+)
+
+const (
+	second = int64(1e9)
+	minute = 60 * second
+
+	portDNS = 53
+
+	// dnsWindow holds the longest message (RFC 1035 section 4.2.2) and some
+	// of what follows it.
+	dnsWindow = 68 << 10
+)
+
+// partition is a nametap in small: the tables of a sixty-fourth of the
+// subscribers. It is worked by one shard.
+type partition struct {
+	shard  *shard
+	number int
+
+	flows *flows.Table
+	names *dnsmap.Names
+	dns   *dnsmap.Map
+
+	hellos     *stream.Assembler // first bytes of TLS clients
+	dnsStreams *stream.Assembler // DNS over TCP, server to client
+
+	late lateQueue
+
+	subscribers, servers *presence
+	minute               uint16
+
+	// What waits for the end of a step, in the buffer of the step's phase.
+	facts     [2]facts
+	sightings [2][]sighting
+	ended     [2][]flows.Record
+}
+
+// sighting is a server seen with a class for the first time in a minute.
+type sighting struct {
+	mark  uint64
+	class uint8
+}
+
+func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
+	p := &partition{shard: s}
+	var err error
+	p.names, err = dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(b.names * nameCost), Seed: cfg.Seed})
+	if err != nil {
+		return nil, err
+	}
+	p.dns, err = dnsmap.New(dnsmap.Config{
+		Entries: b.entries, Grace: int64(cfg.DNSGrace), Stale: int64(cfg.DNSStale), Seed: cfg.Seed,
+	}, p.names)
+	if err != nil {
+		return nil, err
+	}
+	p.flows, err = flows.New(flows.Config{
+		Flows: b.flows, HoleLists: b.holes, Seed: cfg.Seed,
+		IdleTimeout: &s.timeouts, Classes: &s.classes, OnEnd: p.onEnd,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.subscribers, err = newPresence(b.subscribers); err != nil {
+		return nil, err
+	}
+	if p.servers, err = newPresence(b.servers); err != nil {
+		return nil, err
+	}
+	p.hellos = stream.New(classify.MaxHello, b.hellos*classify.MaxHello)
+	p.dnsStreams = stream.New(dnsWindow, b.dnsStreams*dnsWindow)
+	return p, nil
+}
+
+// key returns the segment's flow key.
+func key(p *decode.Packet, dir flows.Direction) flows.Key {
+	if dir == flows.Up {
+		return flows.Key{Subscriber: p.Src, Server: p.Dst, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
+	}
+	return flows.Key{Subscriber: p.Dst, Server: p.Src, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
+}
+
+// segment works one TCP segment.
+func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction, hash uint64) {
+	r, ev := a.flows.Segment(p, k, dir, hash)
+	f := a.flows.Flow(r)
+	if ev&flows.Opened != 0 {
+		f.Tunnel = p.Tunnel
+		a.opened(r, f)
+	}
+	if !f.Settled() {
+		a.unsettled(r, f, p, dir, ev)
+	} else if f.Minute != a.minute {
+		a.present(f)
+	}
+	if k.ServerPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
+		a.dnsSegment(f, p)
+	}
+}
+
+// present notes that the flow's ends are there.
+func (a *partition) present(f *flows.Flow) {
+	f.Minute = a.minute
+	seed := a.shard.engine.cfg.Seed
+	subscriber := mix(f.Key.Subscriber.Prefix()^seed, uint64(f.Key.Scope))
+	a.subscribers.seen(subscriber, f.Class, a.minute)
+	server := fingerprint(seed, f.Key.Server)
+	if a.servers.seen(server, f.Class, a.minute) {
+		s := &a.sightings[a.shard.phase]
+		*s = append(*s, sighting{server, f.Class})
+	}
+}
+
+// onEnd is called by the flow table when a flow is over for good.
+func (a *partition) onEnd(r uint32, f *flows.Flow) {
+	if !f.Settled() {
+		a.conclude(r, f)
+	}
+	a.dropStream(f)
+	if a.shard.engine.cfg.Records != nil {
+		ended := &a.ended[a.shard.phase]
+		*ended = append(*ended, a.record(f))
+	}
+	a.names.Release(dnsmap.NameID(f.Name))
+	a.names.Release(dnsmap.NameID(f.DNSName))
+	a.names.Release(dnsmap.NameID(f.SNI))
+}
+
+func (a *partition) record(f *flows.Flow) flows.Record {
+	rec := f.Record()
+	info := a.shard.rules.Info(f.Class)
+	rec.App, rec.Class = info.App, info.Class
+	rec.Transfer = info.Kind == classify.Transfer
+	rec.Evidence = classify.Evidence(f.Evidence).String()
+	rec.Name = a.names.String(dnsmap.NameID(f.Name))
+	rec.DNSName = rec.Name
+	if f.DNSName != f.Name {
+		rec.DNSName = a.names.String(dnsmap.NameID(f.DNSName))
+	}
+	rec.SNI = rec.Name
+	if f.SNI != f.Name {
+		rec.SNI = a.names.String(dnsmap.NameID(f.SNI))
+	}
+	return rec
+}
+
+// dropStream gives back the place where the flow's first bytes were gathered.
+func (a *partition) dropStream(f *flows.Flow) {
+	if f.Stream == 0 {
+		return
+	}
+	if f.Key.ServerPort == portDNS {
+		a.dnsStreams.Put(f.Stream - 1)
+	} else {
+		a.hellos.Put(f.Stream - 1)
+	}
+	f.Stream = 0
+}
+
+// dnsSegment gathers a server's side of DNS over TCP, as far as a message needs
+// (RFC 7766). A stream met in the middle has no known message boundary.
+func (a *partition) dnsSegment(f *flows.Flow, p *decode.Packet) {
+	if !f.Synchronized(flows.Down) {
+		return
+	}
+	seq := p.Seq + uint32(p.Flags&decode.SYN>>1)
+	at, ok := f.StreamOffset(flows.Down, seq)
+	if !ok {
+		return
+	}
+	if f.Stream == 0 {
+		slot, ok := a.dnsStreams.Get()
+		if !ok {
+			return
+		}
+		f.Stream = slot + 1
+	}
+	slot := f.Stream - 1
+	a.dnsStreams.Add(slot, at, p.Payload())
+	rest := a.dnsStreams.Contiguous(slot)
+	used := 0
+	for {
+		message, next, ok := dnsmap.NextTCP(rest)
+		if !ok {
+			break
+		}
+		a.response(f.Key.Subscriber, f.Key.Scope, message, false, p.Time)
+		used += len(rest) - len(next)
+		rest = next
+	}
+	a.dnsStreams.Consume(slot, used)
+}
+
+// response works one message from port 53 to the subscriber.
+func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut bool, now int64) {
+	s := a.shard
+	m := &s.message
+	switch m.Parse(b, cut) {
+	case dnsmap.NotResponse:
+		return
+	case dnsmap.Malformed:
+		s.dnsMalformed++
+		return
+	}
+	s.dnsResponses++
+	s.dnsRcodes[m.Rcode&15]++
+	if len(m.Answers) == 0 || len(m.QName) == 0 {
+		return
+	}
+	a.drainLate(now)
+	name, ok := a.names.Intern(m.QName)
+	if !ok {
+		return
+	}
+	class := a.classOf(name)
+	k := dnsmap.Key{Subscriber: subscriber.Prefix(), Scope: scope}
+	asker := uint32(mix(k.Subscriber^s.engine.cfg.Seed, uint64(scope))) | 1
+	reach := int64(s.engine.cfg.DNSGrace + s.engine.cfg.DNSStale)
+	for i := range m.Answers {
+		answer := &m.Answers[i]
+		k.Server = answer.Addr
+		a.dns.Insert(k, name, now, answer.TTL)
+		s.dnsAddresses++
+		a.facts[s.phase].add(fact{
+			server: decode.Addr(answer.Addr), answered: now,
+			until:      now + int64(answer.TTL)*second + reach,
+			subscriber: asker, class: class,
+		}, m.QName)
+	}
+	a.names.Release(name)
+}
+
+// classOf returns the class of an interned name, from the name's own slot where
+// the rules have not changed since.
+func (a *partition) classOf(name dnsmap.NameID) uint8 {
+	rules := a.shard.rules
+	word := a.names.Class(name)
+	if uint32(word>>32) == rules.Generation() {
+		return uint8(word)
+	}
+	id, drift := rules.IDBytes(a.names.Bytes(name))
+	if drift {
+		a.shard.drift++
+	}
+	a.names.SetClass(name, uint64(rules.Generation())<<32|uint64(id))
+	return id
+}
+
+// advance moves the partition's clock to now, the end of a step.
+func (a *partition) advance(now int64) {
+	a.drainLate(now)
+	a.flows.Advance(now)
+	a.dns.Sweep(now, sweepBudget)
+	if m := uint16(now / minute); m != a.minute {
+		a.minute = m
+		a.subscribers.turn(m)
+		a.servers.turn(m)
+	}
+}
+
+// sweepBudget is how many entries of the DNS map a step looks at.
+const sweepBudget = 256

@@ -1,0 +1,130 @@
+package probe
+
+import (
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/internal/arena"
+)
+
+// activeMinutes is how long a subscriber or server counts as active after it
+// was last seen.
+const activeMinutes = 5
+
+// presence is a set of ⟨address, class⟩ with the minute of the last sighting,
+// exact but for fingerprints that collide. It counts how many there are and
+// how many are active.
+type presence struct {
+	slots []presenceSlot
+	mask  uint64
+	n     int
+	// Ever counts pairs by class since the start, Active those seen in the
+	// last five minutes.
+	Ever, Active [classify.MaxIDs]int
+	// Refused counts sightings without a place.
+	Refused uint64
+}
+
+// presenceSlot is 16 bytes; class 0 (pending, never seen) marks an empty one.
+type presenceSlot struct {
+	mark   uint64
+	minute uint16
+	class  uint8
+}
+
+func newPresence(entries int) (*presence, error) {
+	size := 64
+	for size*3/4 < entries {
+		size *= 2
+	}
+	slots, err := arena.Make[presenceSlot](size)
+	if err != nil {
+		return nil, err
+	}
+	return &presence{slots: slots, mask: uint64(size - 1)}, nil
+}
+
+func (s *presence) find(mark uint64, class uint8) *presenceSlot {
+	at := (mark >> 16) & s.mask
+	for {
+		slot := &s.slots[at]
+		if slot.class == 0 || slot.mark == mark && slot.class == class {
+			return slot
+		}
+		at = (at + 1) & s.mask
+	}
+}
+
+// seen notes a sighting and reports whether it is the pair's first in this
+// minute.
+func (s *presence) seen(mark uint64, class uint8, minute uint16) bool {
+	mark = mix(mark, uint64(class))
+	slot := s.find(mark, class)
+	if slot.class == 0 {
+		if s.n*8 > len(s.slots)*7 && !s.shed(minute) {
+			s.Refused++
+			return true
+		}
+		slot = s.find(mark, class)
+		*slot = presenceSlot{mark, minute, class}
+		s.n++
+		s.Ever[class]++
+		s.Active[class]++
+		return true
+	}
+	if slot.minute == minute {
+		return false
+	}
+	if minute-slot.minute >= activeMinutes {
+		s.Active[class]++
+	}
+	slot.minute = minute
+	return true
+}
+
+// turn recounts the active pairs at the start of a minute.
+func (s *presence) turn(minute uint16) {
+	if s.n == 0 {
+		return
+	}
+	s.Active = [classify.MaxIDs]int{}
+	for i := range s.slots {
+		slot := &s.slots[i]
+		if slot.class != 0 && minute-slot.minute < activeMinutes {
+			s.Active[slot.class]++
+		}
+	}
+}
+
+// shed makes room by forgetting pairs that are not active. A pair that comes
+// back then counts twice in Ever; memory comes first.
+func (s *presence) shed(minute uint16) bool {
+	before := s.n
+	for i := range s.slots {
+		if slot := &s.slots[i]; slot.class != 0 && minute-slot.minute >= activeMinutes {
+			*slot = presenceSlot{}
+			s.n--
+		}
+	}
+	if s.n == before {
+		return false
+	}
+	s.rehash()
+	return true
+}
+
+// rehash puts every pair where find looks for it again. Walking from an empty
+// slot on, each pair moves at most backwards within its run.
+func (s *presence) rehash() {
+	start := uint64(0)
+	for s.slots[start].class != 0 {
+		start++
+	}
+	for i := uint64(1); i <= s.mask; i++ {
+		slot := &s.slots[(start+i)&s.mask]
+		if slot.class == 0 {
+			continue
+		}
+		moved := *slot
+		*slot = presenceSlot{}
+		*s.find(moved.mark, moved.class) = moved
+	}
+}

@@ -1,0 +1,225 @@
+package probe
+
+import (
+	"unsafe"
+
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/dnsmap"
+	"github.com/nametap/nametap/internal/arena"
+)
+
+// claims is how many classes a server may have in the roster. A server with
+// more is nobody's evidence.
+const claims = 4
+
+// fact is one address of one DNS answer, on its way to the roster.
+type fact struct {
+	server     decode.Addr
+	answered   int64
+	until      int64 // the answer can name flows up to here, stale included
+	subscriber uint32
+	class      uint8
+	nameLen    uint16
+	nameAt     uint32 // into the buffer that travels with the facts
+}
+
+// facts is a list with the bytes of its names.
+type facts struct {
+	list  []fact
+	names []byte
+}
+
+func (l *facts) reset() { l.list, l.names = l.list[:0], l.names[:0] }
+
+func (l *facts) add(f fact, name []byte) {
+	f.nameAt, f.nameLen = uint32(len(l.names)), uint16(len(name))
+	l.names = append(l.names, name...)
+	l.list = append(l.list, f)
+}
+
+func (l *facts) name(f *fact) []byte { return l.names[f.nameAt:][:f.nameLen] }
+
+// roster knows for each server which classes the answers of all subscribers
+// give it: the evidence "server". A claim is recent as long as an answer behind
+// it could still name a flow of its own subscriber, as valid or stale.
+type roster struct {
+	entries []rosterEntry // 0 is never used
+	index   []uint32
+	mask    uint64
+	used    int
+	hand    int
+	seed    uint64
+	names   *dnsmap.Names
+	// Evicted counts servers that made room for others.
+	Evicted uint64
+}
+
+type rosterEntry struct {
+	server decode.Addr
+	claim  [claims]claim
+	mixed  int64 // up to here more classes than claims were recent
+	recent bool  // used since the hand passed
+}
+
+type claim struct {
+	first, newest int64 // of its unbroken run of answers
+	until         int64
+	name          dnsmap.NameID // of the newest answer
+	subscriber    uint32        // who asked, 0 for several
+	class         uint8         // 0: no claim
+}
+
+const rosterCost = int64(unsafe.Sizeof(rosterEntry{})) + 16 + nameCost/2
+
+func newRoster(servers int, seed uint64) (*roster, error) {
+	names, err := dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(servers) * nameCost / 2, Seed: seed})
+	if err != nil {
+		return nil, err
+	}
+	entries, err := arena.Make[rosterEntry](servers + 1)
+	if err != nil {
+		return nil, err
+	}
+	size := 64
+	for size < 2*servers {
+		size *= 2
+	}
+	index, err := arena.Make[uint32](size)
+	if err != nil {
+		return nil, err
+	}
+	return &roster{entries: entries, index: index, mask: uint64(size - 1), used: 1, hand: 1, seed: seed, names: names}, nil
+}
+
+// slot returns where the server stands in the index, or would.
+func (r *roster) slot(server decode.Addr) uint64 {
+	at := fingerprint(r.seed, server) & r.mask
+	for r.index[at] != 0 && r.entries[r.index[at]].server != server {
+		at = (at + 1) & r.mask
+	}
+	return at
+}
+
+// learn adds the facts, in their order.
+func (r *roster) learn(l *facts) {
+	for i := range l.list {
+		f := &l.list[i]
+		r.entry(f.server).add(r.names, f, l.name(f))
+	}
+}
+
+func (r *roster) entry(server decode.Addr) *rosterEntry {
+	at := r.slot(server)
+	e := r.index[at]
+	if e == 0 {
+		if r.used == len(r.entries) {
+			e = r.evict()
+			at = r.slot(server)
+		} else {
+			e = uint32(r.used)
+			r.used++
+		}
+		r.entries[e].server = server
+		r.index[at] = e
+	}
+	r.entries[e].recent = true
+	return &r.entries[e]
+}
+
+// evict takes an entry that has not been used for a turn of the hand.
+func (r *roster) evict() uint32 {
+	for {
+		e := &r.entries[r.hand]
+		at := uint32(r.hand)
+		if r.hand++; r.hand == len(r.entries) {
+			r.hand = 1
+		}
+		if e.recent {
+			e.recent = false
+			continue
+		}
+		r.unplace(r.slot(e.server))
+		for i := range e.claim {
+			r.names.Release(e.claim[i].name)
+		}
+		*e = rosterEntry{}
+		r.Evicted++
+		return at
+	}
+}
+
+func (r *roster) unplace(hole uint64) {
+	for at := (hole + 1) & r.mask; ; at = (at + 1) & r.mask {
+		e := r.index[at]
+		if e == 0 {
+			r.index[hole] = 0
+			return
+		}
+		home := fingerprint(r.seed, r.entries[e].server) & r.mask
+		if (at-home)&r.mask >= (at-hole)&r.mask {
+			r.index[hole] = e
+			hole = at
+		}
+	}
+}
+
+// add counts one answer for the entry.
+func (e *rosterEntry) add(names *dnsmap.Names, f *fact, name []byte) {
+	var c *claim
+	for i := range e.claim {
+		if e.claim[i].class == f.class {
+			c = &e.claim[i]
+			break
+		}
+		if c == nil && (e.claim[i].class == 0 || e.claim[i].until < f.answered) {
+			c = &e.claim[i]
+		}
+	}
+	if c == nil {
+		e.mixed = max(e.mixed, f.until)
+		return
+	}
+	if c.class != f.class || c.until < f.answered {
+		names.Release(c.name)
+		*c = claim{class: f.class, first: f.answered, newest: f.answered - 1, subscriber: f.subscriber}
+	}
+	if c.subscriber != f.subscriber {
+		c.subscriber = 0
+	}
+	c.first = min(c.first, f.answered)
+	c.until = max(c.until, f.until)
+	if f.answered > c.newest {
+		names.Release(c.name)
+		c.name, _ = names.Intern(name)
+		c.newest = f.answered
+	}
+}
+
+// lookup appends to dst the name that other subscribers' recent answers, as of
+// time at, give the server, if all of them agree on one class. It changes
+// nothing, so that all shards may look at once.
+func (r *roster) lookup(dst []byte, server decode.Addr, at int64, subscriber uint32) []byte {
+	i := r.index[r.slot(server)]
+	if i == 0 {
+		return dst
+	}
+	e := &r.entries[i]
+	if at <= e.mixed {
+		return dst
+	}
+	var found *claim
+	for i := range e.claim {
+		c := &e.claim[i]
+		if c.class == 0 || c.subscriber == subscriber || at < c.first || at > c.until {
+			continue
+		}
+		if found != nil {
+			return dst
+		}
+		found = c
+	}
+	if found == nil {
+		return dst
+	}
+	return r.names.Append(dst, found.name)
+}

@@ -1,0 +1,148 @@
+package probe
+
+import (
+	"sync"
+
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/dnsmap"
+	"github.com/nametap/nametap/flows"
+)
+
+// group is how many packets are worked together: the table slots of all of them
+// are loaded before the first is worked, so that the waits for memory overlap.
+const group = 32
+
+// work says what a shard has to do with a packet.
+type work uint8
+
+const (
+	workUp   = work(flows.Up)   // a TCP segment of the subscriber
+	workDown = work(flows.Down) // a TCP segment to the subscriber
+	workDNS  = work(2)          // a UDP datagram from port 53 to the subscriber
+)
+
+// item is one packet of a chunk, as the dispatcher hands it to a shard.
+type item struct {
+	packet    uint16
+	partition uint8
+	work      work
+}
+
+// shard is a goroutine's worth of partitions and the counters they share.
+type shard struct {
+	engine *Engine
+	number int
+	parts  [partitions]*partition // nil where another shard has it
+	own    []*partition
+
+	// mu is held while a chunk is worked, so that a snapshot sees the state
+	// between two chunks. It is never taken per packet.
+	mu sync.Mutex
+
+	// phase is the parity of the step: it picks the buffers to write to and
+	// the roster to read.
+	phase int
+
+	rules    *classify.Compiled
+	timeouts [flows.MaxClasses]int64
+
+	classes       flows.Classes
+	named         [classify.MaxIDs][classify.EvidenceCount]uint64
+	drift         uint64
+	hellosRefused uint64
+
+	dnsResponses, dnsAddresses, dnsMalformed uint64
+	dnsRcodes                                [16]uint64
+
+	message dnsmap.Message
+	sni     [256]byte
+	nameBuf []byte
+
+	keys   [group]flows.Key
+	hashes [group]uint64
+	sink   uint64 // keeps the compiler from dropping the loads ahead
+
+	chunks chan *chunk
+	ticked chan struct{}
+}
+
+// adopt takes over a rule set. It is called between chunks.
+func (s *shard) adopt(rules *classify.Compiled) {
+	s.rules = rules
+	for i := range s.timeouts {
+		s.timeouts[i] = rules.IdleTimeout(uint8(i))
+	}
+}
+
+// run works chunks until the channel is closed.
+func (s *shard) run() {
+	for c := range s.chunks {
+		tick := c.tick != 0
+		s.chunk(c)
+		c.done()
+		if tick {
+			s.ticked <- struct{}{}
+		}
+	}
+}
+
+// chunk works the shard's packets of a chunk and, at the end of a step, moves
+// its partitions' clocks.
+func (s *shard) chunk(c *chunk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	items := c.items[s.number]
+	for len(items) > 0 {
+		n := min(len(items), group)
+		s.group(c, items[:n])
+		items = items[n:]
+	}
+	if c.rules != nil {
+		s.adopt(c.rules)
+	}
+	if c.tick == 0 {
+		return
+	}
+	for _, a := range s.own {
+		a.advance(c.tick)
+	}
+	s.phase ^= 1
+}
+
+// group works a few packets, first touching all the slots they will need.
+func (s *shard) group(c *chunk, items []item) {
+	var sink uint64
+	for i, it := range items {
+		if it.work == workDNS {
+			continue
+		}
+		p := &c.packets[it.packet]
+		t := s.parts[it.partition].flows
+		s.keys[i] = key(p, flows.Direction(it.work))
+		s.hashes[i] = t.Hash(&s.keys[i])
+		sink += uint64(t.Touch(s.hashes[i]))
+	}
+	for i, it := range items {
+		if it.work != workDNS {
+			t := s.parts[it.partition].flows
+			sink += t.TouchRecord(t.Touch(s.hashes[i]))
+		}
+	}
+	s.sink = sink
+	for i, it := range items {
+		p := &c.packets[it.packet]
+		a := s.parts[it.partition]
+		if it.work == workDNS {
+			a.datagram(p)
+		} else {
+			a.segment(p, &s.keys[i], flows.Direction(it.work), s.hashes[i])
+		}
+	}
+}
+
+// datagram works a UDP datagram from port 53.
+func (a *partition) datagram(p *decode.Packet) {
+	payload := p.Payload()
+	a.response(p.Dst, 0, payload, uint32(len(payload)) < p.PayloadLen, p.Time)
+}

@@ -1,0 +1,198 @@
+package probe
+
+import (
+	"net/netip"
+
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/arena"
+)
+
+// DefaultSubscribers are the prefixes in which subscribers live where nothing
+// else is said: private addresses (RFC 1918), the shared space of carriers
+// (RFC 6598) and unique local addresses (RFC 4193).
+func DefaultSubscribers() []netip.Prefix {
+	var list []netip.Prefix
+	for _, s := range []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"} {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}
+
+// prefix is an address prefix laid out for a comparison of two words.
+type prefix struct{ hi, lo, maskHi, maskLo uint64 }
+
+func prefixFrom(p netip.Prefix) prefix {
+	n := p.Bits()
+	if p.Addr().Is4() {
+		n += 96
+	}
+	var m prefix
+	switch {
+	case n == 0:
+	case n <= 64:
+		m.maskHi = ^uint64(0) << (64 - n)
+	default:
+		m.maskHi = ^uint64(0)
+		m.maskLo = ^uint64(0) << (128 - n)
+	}
+	a := decode.AddrFrom(p.Addr())
+	m.hi, m.lo = a.Hi&m.maskHi, a.Lo&m.maskLo
+	return m
+}
+
+func (p *prefix) contains(a decode.Addr) bool {
+	return (a.Hi^p.hi)&p.maskHi|(a.Lo^p.lo)&p.maskLo == 0
+}
+
+// sides tells which end of a packet is the subscriber. The prefixes decide where
+// exactly one end is inside; elsewhere, in this order, who sent the SYN, who
+// asked DNS, and the higher port. What was decided for a connection is kept for
+// all of it.
+type sides struct {
+	prefixes []prefix
+	seed     uint64
+	known    generations // fingerprint of a connection, lowest bit: see sideOf
+	asked    generations // fingerprints of addresses that got DNS answers
+}
+
+func newSides(list []netip.Prefix, entries int, seed uint64) (*sides, error) {
+	s := &sides{seed: seed}
+	for _, p := range list {
+		s.prefixes = append(s.prefixes, prefixFrom(p))
+	}
+	if err := s.known.init(entries); err != nil {
+		return nil, err
+	}
+	return s, s.asked.init(entries)
+}
+
+func (s *sides) inside(a decode.Addr) bool {
+	for i := range s.prefixes {
+		if s.prefixes[i].contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// direction of a TCP segment as its subscriber sees it.
+func (s *sides) direction(p *decode.Packet) flows.Direction {
+	src, dst := s.inside(p.Src), s.inside(p.Dst)
+	if src != dst {
+		if src {
+			return flows.Up
+		}
+		return flows.Down
+	}
+	return s.undecided(p)
+}
+
+// undecided handles the segments whose ends are both inside or both outside.
+func (s *sides) undecided(p *decode.Packet) flows.Direction {
+	a, b := fingerprint(s.seed, p.Src)+uint64(p.SrcPort), fingerprint(s.seed, p.Dst)+uint64(p.DstPort)
+	low := a < b // the sender is the end with the lower fingerprint
+	key := mix(min(a, b), max(a, b)) &^ 1
+	switch p.Flags & (decode.SYN | decode.ACK) {
+	case decode.SYN:
+		s.known.put(key, low)
+		return flows.Up
+	case decode.SYN | decode.ACK:
+		if _, ok := s.known.get(key); !ok {
+			s.known.put(key, !low)
+			return flows.Down
+		}
+	}
+	subscriberLow, ok := s.known.get(key)
+	if !ok {
+		subscriberLow = s.guess(p) == low
+		s.known.put(key, subscriberLow)
+	}
+	if subscriberLow == low {
+		return flows.Up
+	}
+	return flows.Down
+}
+
+// guess reports whether the sender of a segment met in mid-stream is its
+// subscriber.
+func (s *sides) guess(p *decode.Packet) bool {
+	_, src := s.asked.get(fingerprint(s.seed, p.Src) &^ 1)
+	_, dst := s.asked.get(fingerprint(s.seed, p.Dst) &^ 1)
+	if src != dst {
+		return src
+	}
+	if p.SrcPort != p.DstPort {
+		return p.SrcPort > p.DstPort
+	}
+	return p.Src.Compare(p.Dst) > 0
+}
+
+// answered notes that a got a DNS answer.
+func (s *sides) answered(a decode.Addr) { s.asked.put(fingerprint(s.seed, a)&^1, false) }
+
+// generations is a set of fingerprints with one bit each, in two halves. When
+// the young half is full the old one is forgotten: whatever was used since the
+// last change stays, and memory is fixed.
+type generations struct {
+	young, old []uint64
+	mask       uint64
+	n          int
+}
+
+func (g *generations) init(entries int) error {
+	size := 1024
+	for size < entries {
+		size *= 2
+	}
+	var err error
+	if g.young, err = arena.Make[uint64](size); err != nil {
+		return err
+	}
+	g.mask = uint64(size - 1)
+	g.old, err = arena.Make[uint64](size)
+	return err
+}
+
+func slotOf(table []uint64, mask, key uint64) uint64 {
+	at := key >> 8 & mask
+	for table[at] != 0 && table[at]&^1 != key {
+		at = (at + 1) & mask
+	}
+	return at
+}
+
+// get returns the bit kept with key.
+func (g *generations) get(key uint64) (bit, ok bool) {
+	if word := g.young[slotOf(g.young, g.mask, key)]; word != 0 {
+		return word&1 != 0, true
+	}
+	word := g.old[slotOf(g.old, g.mask, key)]
+	if word == 0 {
+		return false, false
+	}
+	bit = word&1 != 0
+	g.put(key, bit)
+	return bit, true
+}
+
+// put keeps bit with key.
+func (g *generations) put(key uint64, bit bool) {
+	word := key
+	if bit {
+		word |= 1
+	}
+	at := slotOf(g.young, g.mask, key)
+	if g.young[at] != 0 {
+		g.young[at] = word
+		return
+	}
+	if g.n*2 > len(g.young) {
+		g.young, g.old = g.old, g.young
+		clear(g.young)
+		g.n = 0
+		at = slotOf(g.young, g.mask, key)
+	}
+	g.young[at] = word
+	g.n++
+}

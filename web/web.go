@@ -1,0 +1,139 @@
+// Package web is what the daemon serves over HTTP: metrics, health, and the
+// reload of its rules. It binds to loopback unless told otherwise, bounds every
+// request in time and size, and speaks TLS with authentication where a
+// Prometheus web configuration file asks for it.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+)
+
+// Config of a Server.
+type Config struct {
+	// Listen is the address, host and port.
+	Listen string
+	// ConfigFile is a Prometheus web configuration (TLS, basic
+	// authentication); empty for plain HTTP.
+	ConfigFile string
+	// Metrics serves /metrics.
+	Metrics http.Handler
+	// Reload reads the rules anew; nil refuses.
+	Reload func() error
+	Logger *slog.Logger
+}
+
+// Server serves until it is shut down.
+type Server struct {
+	cfg      Config
+	listener net.Listener
+	http     *http.Server
+	ready    atomic.Bool
+	done     chan error
+}
+
+// Bounds on a request. A scrape takes milliseconds; a client that is slower than
+// this is broken or hostile.
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	writeTimeout  = 30 * time.Second
+	idleTimeout   = 2 * time.Minute
+	headerBytes   = 16 << 10
+	bodyBytes     = 64 << 10
+)
+
+// Start listens and serves in the background.
+func Start(cfg Config) (*Server, error) {
+	if err := toolkit.Validate(cfg.ConfigFile); err != nil {
+		return nil, fmt.Errorf("%s: not a valid web configuration: %w", cfg.ConfigFile, err)
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve HTTP: %w; choose another --listen", err)
+	}
+	s := &Server{cfg: cfg, listener: listener, done: make(chan error, 1)}
+	s.http = &http.Server{
+		Handler:           http.MaxBytesHandler(http.NewCrossOriginProtection().Handler(s.routes()), bodyBytes),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerBytes,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	go func() {
+		flags := &toolkit.FlagConfig{WebConfigFile: &cfg.ConfigFile}
+		s.done <- toolkit.Serve(listener, s.http, flags, quiet(cfg.Logger))
+	}()
+	return s, nil
+}
+
+// quiet keeps the toolkit's start-up chatter out of a log that says so itself.
+func quiet(l *slog.Logger) *slog.Logger { return slog.New(warnings{l.Handler()}) }
+
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// SetReady says whether /readyz answers that packets are being worked.
+func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
+
+// Shutdown ends the server, letting requests that are under way finish.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		_ = s.http.Close()
+	}
+	if err := <-s.done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.cfg.Metrics)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("POST /-/reload", s.reload)
+	return mux
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if !s.ready.Load() {
+		answer(w, http.StatusServiceUnavailable, "not capturing")
+		return
+	}
+	answer(w, http.StatusOK, "capturing")
+}
+
+func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
+	if s.cfg.Reload == nil {
+		answer(w, http.StatusForbidden, "nothing to reload")
+		return
+	}
+	if err := s.cfg.Reload(); err != nil {
+		answer(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	answer(w, http.StatusOK, "reloaded")
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, text) // the client may be gone
+}
