@@ -73,11 +73,11 @@ func (p *parser) checkReach(r *Rules, a, c int) {
 			earlier = append(earlier, n.Expr)
 		}
 	}
-	if a, _ := winnable(exprs(class), nil, app.Domains); a == no {
+	if a, _ := winnable(exprs(class), nil, app.Domains, &p.visits); a == no {
 		p.add(class.Line, "class %s: unreachable: its names match nothing under the app's domains; mend the expressions or add the domain", quote(class.Name))
 		return
 	}
-	if a, _ := winnable(exprs(class), earlier, app.Domains); a == no {
+	if a, _ := winnable(exprs(class), earlier, app.Domains, &p.visits); a == no {
 		p.add(class.Line, "class %s: unreachable: every name that it matches falls to an earlier class; move it up or remove it", quote(class.Name))
 	}
 }

@@ -150,7 +150,9 @@ func TestRealHellos(t *testing.T) {
 			checkHello(t, tt.b, tt.want)
 			m := message(tt.b)
 			for _, n := range []int{1, 3, 64, 1000} {
-				checkHello(t, records(m, n), tt.want)
+				if len(m)/n < 4000 {
+					checkHello(t, records(m, n), tt.want)
+				}
 			}
 		})
 	}

@@ -18,6 +18,11 @@ const (
 	maxLabel    = 32   // bytes of an app's or a class's name: they become metric labels
 	maxPattern  = 1024 // bytes of an expression
 	maxProblems = 100  // reported of one file
+
+	// maxProgram is how many instructions all expressions of a file may compile
+	// to. A hundred an expression is much; repeat counts can make it thousands,
+	// and gigabytes of a file of a megabyte.
+	maxProgram = 200_000
 )
 
 // Problem is one mistake in a rules file.
@@ -70,6 +75,9 @@ type parser struct {
 	// reach to mean anything, by index.
 	brokenApps    map[int]bool
 	brokenClasses map[classKey]bool
+
+	program int // instructions so far, of maxProgram
+	visits  int // spent on reach, of maxVisits
 }
 
 type classKey struct{ app, class int }
@@ -280,12 +288,19 @@ func (p *parser) pattern(class *Class, n *yaml.Node, where string) {
 		p.add(n.Line, "%s: an expression of %d bytes; keep each under %d and list several", where, len(expr), maxPattern)
 		return
 	}
-	re, err := regexp.Compile(expr)
+	if p.program > maxProgram {
+		return // said once
+	}
+	prog, err := compile(expr)
 	if err != nil {
 		p.add(n.Line, "%s: expression %s does not compile: %s; see the RE2 syntax", where, quote(expr), clip(reason(err)))
 		return
 	}
-	class.Names = append(class.Names, Pattern{Expr: expr, Line: n.Line, re: re})
+	if p.program += len(prog.Inst); p.program > maxProgram {
+		p.add(n.Line, "%s: with expression %s all expressions together grow too large; lower the repeat counts or list fewer", where, quote(expr))
+		return
+	}
+	class.Names = append(class.Names, Pattern{Expr: expr, Line: n.Line, re: regexp.MustCompile(expr)})
 }
 
 // reason returns what the expression compiler says, without its preface and

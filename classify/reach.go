@@ -17,12 +17,12 @@ const (
 	no
 )
 
-// The bounds of one search. A hostile file may hold expressions whose product
-// is huge; a search that runs out says unknown, and the class counts as
-// reachable.
+// The bounds of a search, and of all searches of one file together. A hostile
+// file may hold expressions whose product is huge; a search that runs out says
+// unknown, and the class counts as reachable.
 const (
 	maxInstructions = 20_000
-	maxVisits       = 2_000_000
+	maxVisits       = 4_000_000
 )
 
 // winnable decides whether some host name under one of the domains is matched
@@ -36,22 +36,24 @@ const (
 // dots and have at most 253 characters. "no" is exact. "yes" may be too kind in
 // two ways, both on the safe side: labels may be longer than 63 here, and the
 // domains that another app owns under this app's are not taken out.
-func winnable(own, earlier []string, domains []Domain) (a answer, witness string) {
+//
+// visits counts the work; at maxVisits the search gives up.
+func winnable(own, earlier []string, domains []Domain, visits *int) (a answer, witness string) {
 	if subset(own, earlier) {
 		return no, ""
 	}
-	s := &search{}
+	s := &search{visits: visits}
 	for _, e := range own {
-		s.compile(groupOwn, e)
+		s.add(groupOwn, e)
 	}
 	for _, e := range earlier {
-		s.compile(groupEarlier, e)
+		s.add(groupEarlier, e)
 	}
-	s.compile(groupDomain, domainExpr(domains))
+	s.add(groupDomain, domainExpr(domains))
 	if s.failed || len(s.inst) > maxInstructions {
 		return unknown, ""
 	}
-	s.classify()
+	s.pick()
 	return s.run()
 }
 
@@ -88,7 +90,7 @@ type search struct {
 	failed bool
 
 	letters []rune // one of each kind of character that the programs tell apart
-	visits  int
+	visits  *int
 
 	seen  []bool // scratch of closure, by instruction
 	stack []uint32
@@ -117,13 +119,17 @@ func (n node) key() string {
 	return b.String()
 }
 
-func (s *search) compile(group uint8, expr string) {
+// compile does what regexp.Compile does up to the program.
+func compile(expr string) (*syntax.Prog, error) {
 	re, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
-		s.failed = true
-		return
+		return nil, err
 	}
-	prog, err := syntax.Compile(re.Simplify())
+	return syntax.Compile(re.Simplify())
+}
+
+func (s *search) add(group uint8, expr string) {
+	prog, err := compile(expr)
 	if err != nil || len(s.inst)+len(prog.Inst) > maxInstructions {
 		s.failed = true
 		return
@@ -142,8 +148,8 @@ func (s *search) compile(group uint8, expr string) {
 
 const hostCharacters = "abcdefghijklmnopqrstuvwxyz0123456789-_."
 
-// classify picks one character of each kind that no program can tell apart.
-func (s *search) classify() {
+// pick picks one character of each kind that no program can tell apart.
+func (s *search) pick() {
 	s.seen = make([]bool, len(s.inst))
 	known := map[string]bool{}
 	for _, c := range hostCharacters {
@@ -164,8 +170,8 @@ func (s *search) classify() {
 // may not follow it if it is one, and \b asks whether it belongs to a word.
 func kindOf(c rune) rune {
 	switch {
-	case c == '.' || c == '-':
-		return c
+	case c == '.':
+		return '.'
 	case syntax.IsWordChar(c):
 		return 'a'
 	}
@@ -191,7 +197,7 @@ func (s *search) run() (answer, string) {
 			}
 			for _, c := range s.letters {
 				m, alive := s.step(n, c)
-				if s.visits > maxVisits {
+				if *s.visits > maxVisits {
 					return unknown, ""
 				}
 				if k := m.key(); alive && !done[k] {
@@ -267,6 +273,6 @@ func (s *search) closure(n node, c rune) (reached []uint32, hit [groups]bool) {
 	for _, pc := range reached {
 		s.seen[pc] = false
 	}
-	s.visits += len(reached)
+	*s.visits += len(reached) + 1
 	return reached, hit
 }

@@ -45,7 +45,7 @@ func TestWinnable(t *testing.T) {
 		{"lines are not cut", []string{`(?m)^e1$`}, nil, no},
 		{"too large to tell", []string{`(a{1000}|b{1000}){0,1}`, `(c{1000}|d{1000}){0,1}c{1000}.{1000}d{1000}[^a]{1000}e{1000}`, strings.Repeat("(x{1000})", 20)}, nil, unknown},
 	} {
-		got, name := winnable(tt.own, tt.earlier, domains)
+		got, name := winnable(tt.own, tt.earlier, domains, new(int))
 		if got != tt.want {
 			t.Errorf("%s: got %v (%q), want %v", tt.what, got, name, tt.want)
 		}
@@ -102,7 +102,7 @@ func TestWinnableAgainstEnumeration(t *testing.T) {
 	answers := map[answer]int{}
 	for range 400 {
 		own, earlier := []string{expression(rng, 3)}, []string{expression(rng, 3), expression(rng, 2)}
-		got, witness := winnable(own, earlier, domains)
+		got, witness := winnable(own, earlier, domains, new(int))
 		answers[got]++
 		if got == yes {
 			checkWitness(t, witness, own, earlier, domains)

@@ -60,6 +60,17 @@ func TestFileTooLarge(t *testing.T) {
 	}
 }
 
+// In a file that is too long to read again and again the line is the YAML
+// reader's, which may be one off.
+func TestLineInALongFile(t *testing.T) {
+	const lines = 3000
+	_, err := Parse("long.yaml", []byte(strings.Repeat("- 'some text'\n", lines)+"- [\n"))
+	var problems Problems
+	if !errors.As(err, &problems) || len(problems) != 1 || problems[0].Line < lines || problems[0].Line > lines+2 {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "rules.yaml")
@@ -321,6 +332,7 @@ func TestMatchAllocatesNothing(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(builtinSource)
+	f.Add([]byte("\r\rD"))
 	files, err := filepath.Glob("testdata/bad/*.yaml")
 	if err != nil {
 		f.Fatal(err)
@@ -338,7 +350,10 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("rules %v, error %v", r, err)
 		}
 		if err != nil {
-			lastLine := strings.Count(string(data), "\n") + 2
+			lastLine := 2
+			for _, end := range []string{"\n", "\r", "\u0085", "\u2028", "\u2029"} { // all of YAML's
+				lastLine += strings.Count(string(data), end)
+			}
 			var problems Problems
 			if !errors.As(err, &problems) || len(problems) == 0 || len(problems) > maxProblems+1 {
 				t.Fatalf("not a list of problems: %v", err)

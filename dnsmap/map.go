@@ -171,22 +171,30 @@ func (m *Map) Stats() Stats { return m.stats }
 func (m *Map) Hash(k Key) uint64 { return m.seeds.key(k) }
 
 // Touch brings what look-ups and inserts of these hashes will read into the
-// cache. Called with those of a batch (some 32) ahead of the first, it lets
-// their cache misses overlap: each pass loads one thing for all, and no load
-// waits for a branch that hangs on the one before.
+// cache. Called with those of a batch ahead of the first, it lets their cache
+// misses overlap: a pass loads one thing for all keys, and the loads that miss
+// wait for no branch. It looks at the first MaxTouch hashes.
 func (m *Map) Touch(hashes []uint64) {
 	var sum uint64
+	var records [MaxTouch]uint32
+	hashes = hashes[:min(len(hashes), MaxTouch)]
 	for _, h := range hashes {
 		sum += m.index.slots[m.index.home(uint32(h>>32))]
 	}
-	for _, h := range hashes {
+	for i, h := range hashes {
 		tag := uint32(h >> 32)
-		r, _, _ := m.index.seek(tag, m.index.home(tag), 0)
+		records[i], _, _ = m.index.seek(tag, m.index.home(tag), 0)
+	}
+	for _, r := range records[:len(hashes)] {
 		e := &m.entries[r]
 		sum += e.subscriber + uint64(e.back) // half of the entries lie in two cache lines
 	}
 	m.touched = sum
 }
+
+// MaxTouch is the largest batch that Touch takes: beyond some 32 keys the first
+// ones may have left the cache again before they are used.
+const MaxTouch = 32
 
 // Insert is InsertHash for a caller with no use for the hash.
 func (m *Map) Insert(k Key, name NameID, now int64, ttl uint32) {

@@ -54,7 +54,7 @@ func FingerprintSYN(p *decode.Packet) OS {
 			return OSAndroid
 		}
 	case orderWindows:
-		if far {
+		if far && p.Window == 8192 {
 			return OSWindowsPhone
 		}
 	case orderBlackBerry:

@@ -152,12 +152,13 @@ func (t *Table) acknowledge(f *Flow, p *decode.Packet, dir Direction) {
 // section 2.3) belongs to nothing that is known here: it starts una anew.
 func (t *Table) acknowledged(f *Flow, h *Half, p *decode.Packet, dir Direction) {
 	ahead := int32(p.Ack - h.una)
+	first := h.bits&halfAcked == 0
 	switch {
-	case h.bits&halfAcked == 0, ahead < -maxWindow, ahead > maxWindow:
+	case !first && (ahead < -maxWindow || ahead > maxWindow):
+		h.una = p.Ack
+	case first, ahead > 0 && p.Flags&decode.RST == 0:
 		h.una = p.Ack
 		h.bits |= halfAcked
-	case ahead > 0 && p.Flags&decode.RST == 0:
-		h.una = p.Ack
 		if h.holes != 0 {
 			t.acknowledgedHoles(f, h, dir)
 		}

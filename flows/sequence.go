@@ -115,7 +115,9 @@ func (h *Half) begin(p *decode.Packet, end uint32) {
 // behind judges a segment that starts before nxt.
 func (t *Table) behind(f *Flow, h *Half, p *decode.Packet, dir Direction, end uint32) {
 	if p.Flags&decode.SYN != 0 && h.bits&halfSYNTwice == 0 {
-		return // a late SYN, whose stream was met in the middle, or a SYN/ACK after the SYN of a simultaneous open
+		// A late SYN, whose stream was met in the middle, or the SYN/ACK
+		// after the SYN of a simultaneous open (RFC 9293 section 3.5).
+		return
 	}
 	if h.probes(&f.Half[dir.Reverse()], p) {
 		h.bareStamp(p)
@@ -128,9 +130,13 @@ func (t *Table) behind(f *Flow, h *Half, p *decode.Packet, dir Direction, end ui
 		h.arm(p, end)
 		return
 	}
-	opened, filled := t.fillHole(h, p.Seq, end)
+	opened, filled := t.fillHole(h, p.Seq, end, p.Time)
+	if !filled && h.bits&halfISS == 0 && int32(end-h.iss-1) <= 0 {
+		// Before the first byte seen of a flow met in mid-stream.
+		opened, filled = f.Start, p.Time-f.Start < f.reordering()
+	}
 	switch {
-	case filled && p.Time-opened < t.reordering(f):
+	case filled && p.Time-opened < f.reordering():
 		h.OutOfOrder++
 		t.cfg.Classes[f.Class].OutOfOrder[dir]++
 	case filled:
@@ -161,7 +167,7 @@ func (h *Half) probes(reader *Half, p *decode.Packet) bool {
 // reordering returns how late a hole may be filled to count as reordering: three
 // quarters of the connection's round-trip time, because a retransmission takes
 // the whole of it.
-func (t *Table) reordering(f *Flow) int64 {
+func (f *Flow) reordering() int64 {
 	up, down := &f.Half[Up], &f.Half[Down]
 	if up.RTTCount == 0 || down.RTTCount == 0 {
 		return reorderingWindow
@@ -179,6 +185,7 @@ func (t *Table) openHole(h *Half, start, end uint32, now int64) {
 		}
 	}
 	l := &t.holes[h.holes]
+	l.forget(h.nxt, now)
 	if l.n == maxHoles {
 		copy(l.hole[:], l.hole[1:])
 		l.n--
@@ -188,13 +195,30 @@ func (t *Table) openHole(h *Half, start, end uint32, now int64) {
 	l.n++
 }
 
+// holeAge is how long a hole is worth remembering: the longest pause between
+// two retransmissions (RFC 6298 section 2.5 allows 60 s and more), twice.
+const holeAge = 120 * second
+
+// forget drops the oldest holes while they are out of reach: no acknowledgment
+// closes them where only one direction is seen, and after 2^32 bytes they would
+// stand for bytes that are yet to come.
+func (l *holeList) forget(nxt uint32, now int64) {
+	n := uint32(0)
+	for n < l.n && (now-l.hole[n].opened > holeAge || nxt-l.hole[n].start > maxWindow) {
+		n++
+	}
+	copy(l.hole[:], l.hole[n:l.n])
+	l.n -= n
+}
+
 // fillHole takes [start, end) out of the holes and tells when the first of
 // them had opened. filled is false if none of these bytes was missing.
-func (t *Table) fillHole(h *Half, start, end uint32) (opened int64, filled bool) {
+func (t *Table) fillHole(h *Half, start, end uint32, now int64) (opened int64, filled bool) {
 	if h.holes == 0 {
 		return 0, false
 	}
 	l := &t.holes[h.holes]
+	l.forget(h.nxt, now)
 	for i := uint32(0); i < l.n; {
 		g := &l.hole[i]
 		if int32(end-g.start) <= 0 || int32(g.end-start) <= 0 {

@@ -32,7 +32,7 @@ type Config struct {
 	// Flows is the most connections the table holds, at least MinFlows.
 	Flows int
 	// HoleLists is the most connection directions whose missing segments are
-	// followed at the same time; more than 65535 are not used.
+	// followed at the same time; more than 65534 are not used.
 	HoleLists int
 	// Seed of the hash: fixed for a replay, secret on a live tap.
 	Seed uint64
@@ -90,7 +90,7 @@ func New(cfg Config) (*Table, error) {
 	if cfg.Flows < MinFlows || cfg.Flows > math.MaxInt32 {
 		return nil, fmt.Errorf("flows: a table of %d flows; give at least %d, at most %d", cfg.Flows, MinFlows, math.MaxInt32)
 	}
-	lists := min(max(cfg.HoleLists, 0), math.MaxUint16)
+	lists := min(max(cfg.HoleLists, 0), math.MaxUint16-1)
 	t := &Table{cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.Make[uint64]}
 	var errs [3]error
 	t.recs, errs[0] = arena.Make[Flow](cfg.Flows + 1)

@@ -24,10 +24,11 @@ type exchangeKey struct {
 type exchangeState uint8
 
 const (
-	exchangeGone     exchangeState = iota
-	exchangeAsked                  // request seen
-	exchangeAnswered               // both seen
-	exchangeInverted               // response seen first
+	exchangeGone         exchangeState = iota
+	exchangeAsked                      // request seen
+	exchangeAnswered                   // both seen
+	exchangeInverted                   // response seen first, m is the response
+	exchangeRefusedFirst               // likewise, and it refused
 )
 
 // exchange is a request that waits for its response, or is kept a while to
@@ -39,7 +40,7 @@ type exchange struct {
 	hash  uint32
 	state exchangeState
 	ref   Ref     // opDelete: what is to go; exchangeInverted: what the response made
-	m     Message // the request
+	m     Message // the request, but see exchangeInverted
 }
 
 // exchanges is a ring of the latest requests, oldest first, with a hash index.

@@ -202,9 +202,9 @@ type Table struct {
 
 	exchanges exchanges
 	linger    []lingering
-	lingerEnd uint64 // linger[lingerStart:lingerEnd], modulo its length
-	lingerStart,
-	evictHand uint64
+	// linger[lingerStart:lingerEnd] is in use, both modulo its length.
+	lingerStart, lingerEnd uint64
+	evictHand              uint64
 
 	apns     map[string]APN
 	apnNames []string
@@ -213,7 +213,7 @@ type Table struct {
 	sweepAt   int64
 	sweepHand uint32
 
-	message Message // scratch
+	message, late Message // scratch
 	// owners is scratch: the session of each endpoint of request and response.
 	owners [2][maxEndpoints]uint32
 
@@ -461,7 +461,7 @@ func (t *Table) goOne() {
 		return
 	}
 	// The endpoint may be in use again, by this session or another.
-	if i := t.user.findOf(l.k, s); i >= 0 && t.user.entries[i].flags&flagOld != 0 {
+	if i := t.user.find(l.k); i >= 0 && t.user.entries[i].flags&flagOld != 0 {
 		t.user.delete(i)
 	}
 }
@@ -480,13 +480,14 @@ func (t *Table) evict(except uint32) bool {
 			return true
 		}
 	}
-	worst := uint32(0)
-	for range min(evictSample, t.used) {
+	worst, seen := uint32(0), 0
+	for n := uint32(0); n < t.used && seen < evictSample; n++ {
 		s := uint32(t.evictHand%uint64(t.used)) + 1
 		t.evictHand++
 		if s == except || t.sessions[s].state == stateFree {
 			continue
 		}
+		seen++
 		t.noteUse(s)
 		if worst == 0 || t.sessions[s].Seen < t.sessions[worst].Seen {
 			worst = s

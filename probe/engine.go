@@ -266,14 +266,19 @@ func (e *Engine) segment(c *chunk, p *decode.Packet) {
 	e.give(c, subscriber, work(dir))
 }
 
-// datagram picks the DNS answers out of UDP. Multicast DNS (5353), LLMNR (5355)
-// and NetBIOS (137) have ports of their own and are not DNS here.
+// datagram picks the DNS answers out of UDP: what comes from port 53 or, where a
+// server answers from elsewhere, goes to it with the QR bit set (RFC 1035
+// section 4.1.1). Multicast DNS (5353), LLMNR (5355) and NetBIOS (137) have
+// ports of their own and are not DNS here.
 func (e *Engine) datagram(c *chunk, p *decode.Packet) {
 	if p.SrcPort != portDNS {
-		if p.DstPort == portDNS {
-			e.counts.dnsQueries++
+		if p.DstPort != portDNS {
+			return
 		}
-		return
+		if b := p.Payload(); len(b) < 3 || b[2]&0x80 == 0 {
+			e.counts.dnsQueries++
+			return
+		}
 	}
 	e.sides.answered(p.Dst)
 	e.give(c, p.Dst, workDNS)

@@ -214,6 +214,9 @@ func (a *partition) settle(r uint32, f *flows.Flow, name dnsmap.NameID, evidence
 		class = a.classOf(name)
 	}
 	f.Name, f.Evidence = uint32(name), uint8(evidence)
+	if evidence != classify.EvidenceDNS && f.DNSAnswered > f.Start {
+		a.keepAnswer(f, 0, 0) // only a flow that nothing else names is open to a late answer
+	}
 	a.dropHello(f)
 	a.flows.Settle(r, class)
 	a.shard.named[class][evidence]++
@@ -282,6 +285,7 @@ func (a *partition) drainLate(now int64) {
 	}
 }
 
+// drainOne ends the wait of the flow at the head of the queue.
 func (a *partition) drainOne() {
 	l := a.late.ring[a.late.head&(1<<lateQueueBits-1)]
 	a.late.head++
@@ -289,8 +293,11 @@ func (a *partition) drainOne() {
 	if f.Start != l.start || f.Naming&namingLate == 0 || !f.Live() {
 		return // its flow is over, and the record another's
 	}
+	if f.Settled() {
+		return
+	}
 	a.lateAnswer(f)
-	if f.Naming&namingJudged == 0 || f.Settled() {
+	if f.Naming&namingJudged == 0 {
 		return
 	}
 	name, evidence := a.evidence(f)

@@ -16,6 +16,7 @@ type presence struct {
 	slots []presenceSlot
 	mask  uint64
 	n     int
+	most  int // slots
 	// Ever counts pairs by class since the start, Active those seen in the
 	// last five minutes.
 	Ever, Active [classify.MaxIDs]int
@@ -30,16 +31,20 @@ type presenceSlot struct {
 	class  uint8
 }
 
+// firstSlots is the size of a new set; it doubles as it fills, so that the walk
+// of turn, and the memory it touches, follow what is there.
+const firstSlots = 64
+
 func newPresence(entries int) (*presence, error) {
-	size := 64
-	for size*3/4 < entries {
-		size *= 2
-	}
-	slots, err := arena.Make[presenceSlot](size)
+	slots, err := arena.Make[presenceSlot](firstSlots)
 	if err != nil {
 		return nil, err
 	}
-	return &presence{slots: slots, mask: uint64(size - 1)}, nil
+	s := &presence{slots: slots, mask: firstSlots - 1, most: firstSlots}
+	for s.most*3/4 < entries {
+		s.most *= 2
+	}
+	return s, nil
 }
 
 func (s *presence) find(mark uint64, class uint8) *presenceSlot {
@@ -59,7 +64,7 @@ func (s *presence) seen(mark uint64, class uint8, minute uint16) bool {
 	mark = mix(mark, uint64(class))
 	slot := s.find(mark, class)
 	if slot.class == 0 {
-		if s.n*8 > len(s.slots)*7 && !s.shed(minute) {
+		if s.n*4 > len(s.slots)*3 && !s.grow() && !s.shed(minute) {
 			s.Refused++
 			return true
 		}
@@ -92,6 +97,26 @@ func (s *presence) turn(minute uint16) {
 			s.Active[slot.class]++
 		}
 	}
+}
+
+// grow doubles the set, unless it has its full size.
+func (s *presence) grow() bool {
+	if len(s.slots) >= s.most {
+		return false
+	}
+	next, err := arena.Make[presenceSlot](2 * len(s.slots))
+	if err != nil {
+		return false
+	}
+	old := s.slots
+	s.slots, s.mask = next, uint64(len(next)-1)
+	for i := range old {
+		if old[i].class != 0 {
+			*s.find(old[i].mark, old[i].class) = old[i]
+		}
+	}
+	_ = arena.Free(old) // what cannot be given back stays reserved, no more
+	return true
 }
 
 // shed makes room by forgetting pairs that are not active. A pair that comes

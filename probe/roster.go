@@ -80,15 +80,11 @@ func newRoster(servers int, seed uint64) (*roster, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := 64
-	for size < 2*servers {
-		size *= 2
-	}
-	index, err := arena.Make[uint32](size)
+	index, err := arena.Make[uint32](firstSlots)
 	if err != nil {
 		return nil, err
 	}
-	return &roster{entries: entries, index: index, mask: uint64(size - 1), used: 1, hand: 1, seed: seed, names: names}, nil
+	return &roster{entries: entries, index: index, mask: firstSlots - 1, used: 1, hand: 1, seed: seed, names: names}, nil
 }
 
 // slot returns where the server stands in the index, or would.
@@ -118,12 +114,33 @@ func (r *roster) entry(server decode.Addr) *rosterEntry {
 		} else {
 			e = uint32(r.used)
 			r.used++
+			if 2*r.used > len(r.index) && r.grow() {
+				at = r.slot(server)
+			}
 		}
 		r.entries[e].server = server
 		r.index[at] = e
 	}
 	r.entries[e].recent = true
 	return &r.entries[e]
+}
+
+// grow doubles the index. Where memory for that is refused, the index stays at
+// a higher load; refused for long it fills up, and the entries with it.
+func (r *roster) grow() bool {
+	next, err := arena.Make[uint32](2 * len(r.index))
+	if err != nil {
+		return false
+	}
+	old := r.index
+	r.index, r.mask = next, uint64(len(next)-1)
+	for _, e := range old {
+		if e != 0 {
+			r.index[r.slot(r.entries[e].server)] = e
+		}
+	}
+	_ = arena.Free(old) // what cannot be given back stays reserved, no more
+	return true
 }
 
 // evict takes an entry that has not been used for a turn of the hand.

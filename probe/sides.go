@@ -132,42 +132,41 @@ func (s *sides) guess(p *decode.Packet) bool {
 func (s *sides) answered(a decode.Addr) { s.asked.put(fingerprint(s.seed, a)&^1, false) }
 
 // generations is a set of fingerprints with one bit each, in two halves. When
-// the young half is full the old one is forgotten: whatever was used since the
-// last change stays, and memory is fixed.
+// the young half has its full size and is full, the old one is forgotten:
+// whatever was used since the last change stays, and memory is bounded.
 type generations struct {
 	young, old []uint64
-	mask       uint64
-	n          int
+	n, most    int
 }
 
 func (g *generations) init(entries int) error {
-	size := 1024
-	for size < entries {
-		size *= 2
+	g.most = firstSlots
+	for g.most < entries {
+		g.most *= 2
 	}
 	var err error
-	if g.young, err = arena.Make[uint64](size); err != nil {
+	if g.young, err = arena.Make[uint64](firstSlots); err != nil {
 		return err
 	}
-	g.mask = uint64(size - 1)
-	g.old, err = arena.Make[uint64](size)
+	g.old, err = arena.Make[uint64](firstSlots)
 	return err
 }
 
-func slotOf(table []uint64, mask, key uint64) uint64 {
+func slotOf(table []uint64, key uint64) *uint64 {
+	mask := uint64(len(table) - 1)
 	at := key >> 8 & mask
 	for table[at] != 0 && table[at]&^1 != key {
 		at = (at + 1) & mask
 	}
-	return at
+	return &table[at]
 }
 
 // get returns the bit kept with key.
 func (g *generations) get(key uint64) (bit, ok bool) {
-	if word := g.young[slotOf(g.young, g.mask, key)]; word != 0 {
+	if word := *slotOf(g.young, key); word != 0 {
 		return word&1 != 0, true
 	}
-	word := g.old[slotOf(g.old, g.mask, key)]
+	word := *slotOf(g.old, key)
 	if word == 0 {
 		return false, false
 	}
@@ -182,17 +181,37 @@ func (g *generations) put(key uint64, bit bool) {
 	if bit {
 		word |= 1
 	}
-	at := slotOf(g.young, g.mask, key)
-	if g.young[at] != 0 {
-		g.young[at] = word
-		return
+	slot := slotOf(g.young, key)
+	if *slot == 0 {
+		if g.n*2 >= len(g.young) {
+			g.turn()
+			slot = slotOf(g.young, key)
+		}
+		g.n++
 	}
-	if g.n*2 > len(g.young) {
-		g.young, g.old = g.old, g.young
+	*slot = word
+}
+
+// turn makes room in the young half: by doubling it or, at its full size, by
+// beginning a new one.
+func (g *generations) turn() {
+	size := min(2*len(g.young), g.most)
+	next, err := arena.Make[uint64](size)
+	if err != nil {
 		clear(g.young)
 		g.n = 0
-		at = slotOf(g.young, g.mask, key)
+		return
 	}
-	g.young[at] = word
-	g.n++
+	if size > len(g.young) {
+		for _, word := range g.young {
+			if word != 0 {
+				*slotOf(next, word&^1) = word
+			}
+		}
+		g.young, next = next, g.young
+	} else {
+		g.young, g.old, next = next, g.young, g.old
+		g.n = 0
+	}
+	_ = arena.Free(next) // what cannot be given back stays reserved, no more
 }

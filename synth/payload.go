@@ -48,7 +48,7 @@ func tlsLength(n uint32) uint32 {
 // fill writes the payload of p to b.
 func (g *Generator) fill(c *conn, p *packet, b []byte) {
 	if p.wkind > writeRaw {
-		g.message = g.appendMessage(g.message[:0], c, p.wkind, p.wlen)
+		g.message = g.appendMessage(g.message[:0], c, p.wkind, p.wstart, p.wlen)
 		copy(b, g.message[p.off-p.wstart:])
 		return
 	}
@@ -75,13 +75,13 @@ func recordHeaders(b []byte, from, total uint32) {
 
 // messageLength is the length of a message that has only one.
 func (g *Generator) messageLength(c *conn, kind uint8) uint32 {
-	g.message = g.appendMessage(g.message[:0], c, kind, 0)
+	g.message = g.appendMessage(g.message[:0], c, kind, 0, 0)
 	return uint32(len(g.message))
 }
 
-// appendMessage appends a message of c to b, which is empty. length is used by
-// the kinds that can have any.
-func (g *Generator) appendMessage(b []byte, c *conn, kind uint8, length uint32) []byte {
+// appendMessage appends a message of c to b, which is empty. Its place in the
+// stream and its length are used by the kinds that can have any.
+func (g *Generator) appendMessage(b []byte, c *conn, kind uint8, start, length uint32) []byte {
 	random := rng{c.salt ^ uint64(kind)<<56}
 	sv := &g.services[c.service]
 	switch kind {
@@ -118,6 +118,7 @@ func (g *Generator) appendMessage(b []byte, c *conn, kind uint8, length uint32) 
 	case writeChatHello:
 		return g.appendChatHello(b, c, &random)
 	case writeChatFrame:
+		random.state += uint64(start) << 24
 		n := length - 3
 		b = append(b, byte(n>>16), byte(n>>8), byte(n))
 		return appendRandom(b, int(n), &random)

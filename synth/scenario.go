@@ -197,7 +197,7 @@ type Service struct {
 	TTL     Duration `yaml:"ttl"`     // authoritative; answers carry what is left of it
 	Answers int      `yaml:"answers"` // addresses in an answer
 	Rotate  bool     `yaml:"rotate"`  // another set in every answer; else a name keeps its addresses
-	CNAME   []string `yaml:"cname"`   // chain; {n} is the name's number
+	CNAME   []string `yaml:"cname"`   // chain; of a range, the one that follows from the name's number
 
 	TLS13    bool    `yaml:"tls13"`
 	SNI      float64 `yaml:"sni"`
@@ -264,6 +264,9 @@ func LoadScenario(nameOrFile string) (*Scenario, error) {
 	}
 	return ParseScenario(nameOrFile, b)
 }
+
+// plainWord is what a scenario may call things that end up in records.
+var plainWord = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,60}$`)
 
 var yamlNoise = regexp.MustCompile(`field (\S+) not found in type \S+`)
 
@@ -376,7 +379,7 @@ func (c *checker) devices(sc *Scenario) {
 	for i, d := range sc.Devices {
 		_, ok := stacks[d.Stack]
 		c.at(ok, fmt.Sprintf("%q is not known: use one of %s", d.Stack, strings.Join(stackNames(), ", ")), "devices", i, "stack")
-		c.at(d.OS != "", "missing", "devices", i, "os")
+		c.at(plainWord.MatchString(d.OS), "must be of lower-case letters, digits, dots and hyphens", "devices", i, "os")
 		c.at(d.Share > 0, "must be more than 0", "devices", i, "share")
 		c.share(d.Reset, "devices", i, "reset")
 		c.at(len(d.ChatTimeouts) > 0, "at least one is needed", "devices", i, "chat_timeouts")
@@ -423,7 +426,10 @@ func (c *checker) network(sc *Scenario) {
 	e := &sc.Encapsulation
 	_, err = parseLayers(e.Kind)
 	c.at(err == nil, fmt.Sprint(err), "encapsulation", "kind")
-	c.at(e.MTU == 0 || e.MTU >= 576, "must be 0 or at least 576", "encapsulation", "mtu")
+	c.at(e.MTU == 0 || e.MTU >= 1000, "must be 0 or at least 1000", "encapsulation", "mtu")
+	for i, a := range e.APNs {
+		c.at(plainWord.MatchString(a), "must be of lower-case letters, digits, dots and hyphens", "encapsulation", "apns", i)
+	}
 	c.at(e.Nodes >= 0 && e.Nodes <= 250, "must be at most 250", "encapsulation", "nodes")
 	c.share(e.GTPv2, "encapsulation", "gtpv2")
 	c.share(e.AttachSeen, "encapsulation", "attach_seen")
@@ -435,7 +441,7 @@ func (c *checker) servers(sc *Scenario) {
 	sites := map[string]*Site{}
 	for i := range sc.Sites {
 		s := &sc.Sites[i]
-		c.at(s.ID != "" && sites[s.ID] == nil, "must be there once", "sites", i, "id")
+		c.at(plainWord.MatchString(s.ID) && sites[s.ID] == nil, "must be a word of its own", "sites", i, "id")
 		sites[s.ID] = s
 		c.at(time.Duration(s.RTT) >= time.Millisecond, "must be at least 1ms", "sites", i, "rtt")
 		c.at(len(s.Prefixes) > 0, "at least one is needed", "sites", i, "prefixes")
@@ -477,11 +483,16 @@ func (c *checker) services(sc *Scenario) {
 		}
 		at(s.ID != "" && !ids[s.ID], "must be there once", "id")
 		ids[s.ID] = true
-		at(s.App != "" && s.Class != "", "app and class are needed")
+		at(plainWord.MatchString(s.App), "must be of lower-case letters, digits, dots and hyphens", "app")
+		at(plainWord.MatchString(s.Class), "must be of lower-case letters, digits, dots and hyphens", "class")
 		at(len(s.Names) > 0, "at least one is needed", "names")
 		for j, n := range s.Names {
 			_, err := parseTemplate(n)
 			at(err == nil, fmt.Sprint(err), "names", j)
+		}
+		for j, n := range s.CNAME {
+			_, err := parseTemplate(n)
+			at(err == nil, fmt.Sprint(err), "cname", j)
 		}
 		at(slices.ContainsFunc(sc.Pools, func(p Pool) bool { return p.ID == s.Pool }), fmt.Sprintf("%q is no pool", s.Pool), "pool")
 		at(len(s.Ports) > 0, "at least one is needed", "ports")

@@ -245,7 +245,7 @@ const (
 // them (RFC 8200 section 4.5, RFC 5722; for IPv4 RFC 1858 and 3128 tell the
 // same story). An exact repeat is allowed, as mirrors make them all the time.
 func (t *fragments) place(e *entry, f *piece) (after int32, how fit) {
-	if e.total != 0 && (f.end > int(e.total) || (!f.more && f.end != int(e.total))) {
+	if e.total != 0 && f.end > int(e.total) {
 		return 0, clashing
 	}
 	if e.last == 0 || int(t.blocks[e.last].end) <= f.start {

@@ -373,6 +373,7 @@ func malformed() []sample {
 		{"ipv6 longer than its pppoe session", LinkEthernet, eth(0x8864, cat(hx("11 00 0007 0010 0057"), t6)), "bad_ip"},
 		{"4 in 4 longer than the outer", LinkRaw, outer4(4, patch(t4, 3, 46)), "bad_ip"},
 		{"6 in 4 longer than the outer", LinkRaw, outer4(41, patch(t6, 5, 26)), "bad_ip"},
+		{"4 in 4 longer than the outer, in pppoe", LinkEthernet, eth(0x8864, cat(hx("11 00 0007 0043 0021"), outer4(4, patch(t4, 3, 46)))), "bad_ip"},
 		{"extension header beyond the packet", LinkRaw, ip6(0, hx("06 01 0000 00000000")), "bad_ip"},
 		{"extension header cut", LinkRaw, ip6(0, hx("06 00 0000")), "bad_ip"},
 		{"ah beyond the packet", LinkRaw, ip4(51, hx("06 04 0000 00000000")), "bad_ip"},
@@ -407,6 +408,7 @@ func malformed() []sample {
 		{"ipv4 fragment of 12 bytes with more to come", LinkRaw, patch(fragment4(1, 17, 0, 16, make([]byte, 32)), 3, 32), "bad_fragment"},
 		{"ipv4 fragment without bytes", LinkRaw, patch(ip4(17, nil), 6, 0x20), "bad_fragment"},
 		{"ipv4 fragment beyond 65,535 bytes", LinkRaw, patch(ip4(17, make([]byte, 8)), 6, 0x1f, 0xff), "bad_fragment"},
+		{"ipv4 fragment beyond 65,535 bytes with its header", LinkRaw, patch(ip4(17, make([]byte, 24)), 6, 0x1f, 0xfc), "bad_fragment"},
 		{"ipv6 fragment beyond 65,535 bytes", LinkRaw, ip6(44, cat(hx("11 00 fff8 00000001"), make([]byte, 8))), "bad_fragment"},
 	}
 }

@@ -1,0 +1,365 @@
+package metrics
+
+import (
+	"strings"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/probe"
+)
+
+// kind of a metric.
+type kind uint8
+
+const (
+	counter kind = iota
+	gauge
+	histogramKind
+)
+
+var kindNames = [...]string{counter: "counter", gauge: "gauge", histogramKind: "histogram"}
+
+func (k kind) String() string { return kindNames[k] }
+
+// family is one metric: its description, and how its series come out of a
+// snapshot. All of them are sent at every scrape, whatever their values.
+type family struct {
+	name   string // without the namespace
+	kind   kind
+	labels []string
+	help   string
+	bounds *bounds // of a histogram's classic buckets
+	emit   func(*emitter, *probe.Snapshot)
+}
+
+// section is a chapter of docs/metrics.md.
+type section struct {
+	title    string
+	families []family
+}
+
+var (
+	classLabels     = []string{"app", "class"}
+	interfaceLabels = []string{"interface"}
+)
+
+// total returns a counter of the whole engine.
+func total(name, help string, get func(*probe.Snapshot) uint64) family {
+	return family{name: name, kind: counter, help: help, emit: func(e *emitter, s *probe.Snapshot) {
+		e.value(float64(get(s)))
+	}}
+}
+
+// level returns a gauge of the whole engine.
+func level(name, help string, get func(*probe.Snapshot) float64) family {
+	return family{name: name, kind: gauge, help: help, emit: func(e *emitter, s *probe.Snapshot) {
+		e.value(get(s))
+	}}
+}
+
+// classTotal returns a counter by class.
+func classTotal(name, help string, get func(*flows.Counters) uint64) family {
+	return family{name: name, kind: counter, labels: classLabels, help: help, emit: func(e *emitter, s *probe.Snapshot) {
+		for i := range s.Classes {
+			c := &s.Classes[i]
+			e.value(float64(get(&c.Counters)), c.App, c.Class)
+		}
+	}}
+}
+
+// ofClass returns a counter or gauge by class.
+func ofClass(name string, k kind, help string, get func(*probe.ClassSnapshot) int) family {
+	return family{name: name, kind: k, labels: classLabels, help: help, emit: func(e *emitter, s *probe.Snapshot) {
+		for i := range s.Classes {
+			c := &s.Classes[i]
+			e.value(float64(get(c)), c.App, c.Class)
+		}
+	}}
+}
+
+// classHistogram returns a histogram by class.
+func classHistogram(name string, b *bounds, help string, get func(*flows.Counters) *flows.Histogram) family {
+	return family{name: name, kind: histogramKind, labels: classLabels, help: help, bounds: b, emit: func(e *emitter, s *probe.Snapshot) {
+		for i := range s.Classes {
+			c := &s.Classes[i]
+			e.histogram(get(&c.Counters), c.App, c.Class)
+		}
+	}}
+}
+
+// interfaceTotal returns a counter by interface.
+func interfaceTotal(name, help string, get func(*capture.InterfaceStats) uint64) family {
+	return family{name: name, kind: counter, labels: interfaceLabels, help: help, emit: func(e *emitter, _ *probe.Snapshot) {
+		for i := range e.interfaces {
+			e.value(float64(get(&e.interfaces[i])), e.interfaces[i].Name)
+		}
+	}}
+}
+
+// with returns the class labels and one more.
+func with(label string) []string { return []string{"app", "class", label} }
+
+// sections are all metrics there are. The outside relies on names, labels and
+// meanings.
+var sections = []section{
+	{"Traffic", []family{
+		classTotal("uplink_bytes_total", "IP bytes of TCP flows from subscribers to servers: the innermost packets' total length.",
+			func(c *flows.Counters) uint64 { return c.Bytes[flows.Up] }),
+		classTotal("downlink_bytes_total", "IP bytes of TCP flows from servers to subscribers: the innermost packets' total length.",
+			func(c *flows.Counters) uint64 { return c.Bytes[flows.Down] }),
+		classTotal("uplink_packets_total", "IP packets of TCP flows from subscribers to servers.",
+			func(c *flows.Counters) uint64 { return c.Packets[flows.Up] }),
+		classTotal("downlink_packets_total", "IP packets of TCP flows from servers to subscribers.",
+			func(c *flows.Counters) uint64 { return c.Packets[flows.Down] }),
+		classTotal("uplink_payload_bytes_total", "TCP payload bytes from subscribers to servers, repeats included.",
+			func(c *flows.Counters) uint64 { return c.Payload[flows.Up] }),
+		classTotal("downlink_payload_bytes_total", "TCP payload bytes from servers to subscribers, repeats included.",
+			func(c *flows.Counters) uint64 { return c.Payload[flows.Down] }),
+	}},
+	{"Flows", []family{
+		classTotal("flows_opened_total", "Flows whose name is settled: TCP connections seen from their start or picked up in mid-stream.",
+			func(c *flows.Counters) uint64 { return c.Opened }),
+		classTotal("flows_midstream_total", "Flows of which no SYN was seen.",
+			func(c *flows.Counters) uint64 { return c.Midstream }),
+		{
+			name: "flows_closed_total", kind: counter, labels: with("reason"),
+			help: "Flows that ended, by the reason why.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				for i := range s.Classes {
+					c := &s.Classes[i]
+					for r := flows.NotEnded + 1; r < flows.EndReasons; r++ {
+						e.value(float64(c.Closed[r]), c.App, c.Class, r.String())
+					}
+				}
+			},
+		},
+		classTotal("flows_one_way_total", "Flows that ended with packets of one direction only.",
+			func(c *flows.Counters) uint64 { return c.OneWay }),
+		ofClass("flows_active", gauge, "Flows open now whose name is settled.",
+			func(c *probe.ClassSnapshot) int { return int(c.Active) }),
+		ofClass("subscribers_active", gauge, "Subscribers with a packet in the last 5 minutes of packet time.",
+			func(c *probe.ClassSnapshot) int { return c.ActiveSubscribers }),
+		ofClass("servers_active", gauge, "Server addresses with a packet in the last 5 minutes of packet time.",
+			func(c *probe.ClassSnapshot) int { return c.ActiveServers }),
+		ofClass("subscribers_seen_total", counter, "Distinct subscribers since the start. One that was forgotten for want of room counts again.",
+			func(c *probe.ClassSnapshot) int { return c.Subscribers }),
+		ofClass("servers_seen_total", counter, "Distinct server addresses since the start. One that was forgotten for want of room counts again.",
+			func(c *probe.ClassSnapshot) int { return c.Servers }),
+		classHistogram("flow_duration_seconds", durationBounds, "First to last packet of flows that ended.",
+			func(c *flows.Counters) *flows.Histogram { return &c.Duration }),
+		classHistogram("flow_uplink_size_bytes", sizeBounds, "IP bytes from subscriber to server of flows that ended.",
+			func(c *flows.Counters) *flows.Histogram { return &c.Size[flows.Up] }),
+		classHistogram("flow_downlink_size_bytes", sizeBounds, "IP bytes from server to subscriber of flows that ended.",
+			func(c *flows.Counters) *flows.Histogram { return &c.Size[flows.Down] }),
+		classHistogram("flow_uplink_throughput_bytes_per_second", throughputBounds, "Mean uplink rate of flows that ended and had over 1 MB in that direction.",
+			func(c *flows.Counters) *flows.Histogram { return &c.Throughput[flows.Up] }),
+		classHistogram("flow_downlink_throughput_bytes_per_second", throughputBounds, "Mean downlink rate of flows that ended and had over 1 MB in that direction.",
+			func(c *flows.Counters) *flows.Histogram { return &c.Throughput[flows.Down] }),
+	}},
+	{"TCP", []family{
+		classTotal("tcp_connection_attempts_total", "Flows that a SYN opened.",
+			func(c *flows.Counters) uint64 { return c.Attempts }),
+		classTotal("tcp_connections_established_total", "Connection attempts whose initiator went on after its SYN was answered.",
+			func(c *flows.Counters) uint64 { return c.Established }),
+		classTotal("tcp_syn_segments_total", "SYN segments without ACK, repeats included.",
+			func(c *flows.Counters) uint64 { return c.SYN }),
+		classTotal("tcp_syn_ack_segments_total", "SYN segments with ACK, repeats included.",
+			func(c *flows.Counters) uint64 { return c.SYNACK }),
+		classTotal("tcp_fin_segments_total", "FIN segments, repeats included.",
+			func(c *flows.Counters) uint64 { return c.FIN }),
+		classTotal("tcp_rst_segments_total", "RST segments, repeats included.",
+			func(c *flows.Counters) uint64 { return c.RST }),
+		classTotal("tcp_uplink_retransmitted_segments_total", "Segments that subscribers sent again, wherever they were lost.",
+			func(c *flows.Counters) uint64 { return c.Retransmitted[flows.Up] }),
+		classTotal("tcp_downlink_retransmitted_segments_total", "Segments that servers sent again, wherever they were lost.",
+			func(c *flows.Counters) uint64 { return c.Retransmitted[flows.Down] }),
+		classTotal("tcp_uplink_lost_before_tap_segments_total", "Retransmitted segments of subscribers that had not passed the tap before: lost on the access side.",
+			func(c *flows.Counters) uint64 { return c.LostBefore[flows.Up] }),
+		classTotal("tcp_downlink_lost_before_tap_segments_total", "Retransmitted segments of servers that had not passed the tap before: lost on the server side.",
+			func(c *flows.Counters) uint64 { return c.LostBefore[flows.Down] }),
+		classTotal("tcp_uplink_out_of_order_segments_total", "Segments of subscribers that overtook one another before the tap.",
+			func(c *flows.Counters) uint64 { return c.OutOfOrder[flows.Up] }),
+		classTotal("tcp_downlink_out_of_order_segments_total", "Segments of servers that overtook one another before the tap.",
+			func(c *flows.Counters) uint64 { return c.OutOfOrder[flows.Down] }),
+		classTotal("tcp_uplink_unseen_bytes_total", "Bytes of subscribers that were acknowledged but never passed the tap: the capture lost them.",
+			func(c *flows.Counters) uint64 { return c.Unseen[flows.Up] }),
+		classTotal("tcp_downlink_unseen_bytes_total", "Bytes of servers that were acknowledged but never passed the tap: the capture lost them.",
+			func(c *flows.Counters) uint64 { return c.Unseen[flows.Down] }),
+		classHistogram("tcp_server_rtt_seconds", roundTripBounds, "Samples of the round-trip time between tap and server.",
+			func(c *flows.Counters) *flows.Histogram { return &c.RTT[flows.Up] }),
+		classHistogram("tcp_access_rtt_seconds", roundTripBounds, "Samples of the round-trip time between tap and subscriber.",
+			func(c *flows.Counters) *flows.Histogram { return &c.RTT[flows.Down] }),
+	}},
+	{"Naming", []family{
+		{
+			name: "flows_named_total", kind: counter, labels: with("evidence"),
+			help: "Flows by the evidence that named them.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				for i := range s.Classes {
+					c := &s.Classes[i]
+					for v, n := range c.Named {
+						e.value(float64(n), c.App, c.Class, classify.Evidence(v).String())
+					}
+				}
+			},
+		},
+		total("naming_drift_total", "Names met under an app's domains that no class matches. A name counts again after it was forgotten or the rules changed, and once for each of 64 groups of subscribers.",
+			func(s *probe.Snapshot) uint64 { return s.Drift }),
+		total("client_hellos_refused_total", "TLS ClientHellos in several segments that were not put together for want of room.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.HellosRefused }),
+	}},
+	{"DNS", []family{
+		total("dns_queries_total", "UDP datagrams to port 53.",
+			func(s *probe.Snapshot) uint64 { return s.DNS.Queries }),
+		total("dns_responses_total", "DNS responses to subscribers.",
+			func(s *probe.Snapshot) uint64 { return s.DNS.Responses }),
+		{
+			name: "dns_rcodes_total", kind: counter, labels: []string{"rcode"},
+			help: "DNS responses by their response code (RFC 1035 section 4.1.1).",
+			emit: emitRcodes,
+		},
+		total("dns_addresses_total", "A and AAAA records that DNS responses taught.",
+			func(s *probe.Snapshot) uint64 { return s.DNS.Addresses }),
+		total("dns_malformed_total", "Messages from port 53 that are no DNS message.",
+			func(s *probe.Snapshot) uint64 { return s.DNS.Malformed }),
+		level("dnsmap_entries", "Pairs of subscriber and server whose name is known.",
+			func(s *probe.Snapshot) float64 { return float64(s.Tables.Entries) }),
+		level("dnsmap_entries_limit", "The most pairs of subscriber and server that there is room for.",
+			func(s *probe.Snapshot) float64 { return float64(s.Tables.EntriesCap) }),
+		total("dnsmap_lookups_total", "Times a flow was looked up in the map.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.Lookups }),
+		total("dnsmap_hits_total", "Lookups that found an answer, valid or stale.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.Hits }),
+		total("dnsmap_evictions_total", "Entries given up for want of room.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.EntriesEvicted }),
+		total("dnsmap_expired_total", "Entries that outlived their stale period.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.EntriesExpired }),
+		level("dnsmap_last_evicted_age_seconds", "How old the answer was that was given up last for want of room: how far back the map reaches. 0 before the first.",
+			func(s *probe.Snapshot) float64 { return seconds(s.Tables.LastEvictedAge) }),
+		level("names_interned", "Distinct names held, each once for every one of 64 groups of subscribers that met it.",
+			func(s *probe.Snapshot) float64 { return float64(s.Tables.Names) }),
+		total("names_refused_total", "Times a name was not taken in for want of room.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.NamesRefused }),
+	}},
+	{"Capture", []family{
+		interfaceTotal("capture_packets_total", "Frames captured.",
+			func(i *capture.InterfaceStats) uint64 { return i.Packets }),
+		interfaceTotal("capture_bytes_total", "Bytes on the wire of the frames captured, link layer included.",
+			func(i *capture.InterfaceStats) uint64 { return i.Bytes }),
+		{
+			name: "capture_drops_total", kind: counter, labels: []string{"interface", "reason"},
+			help: "Packets that were on the wire and not captured.",
+			emit: func(e *emitter, _ *probe.Snapshot) {
+				for i := range e.interfaces {
+					for r, n := range e.interfaces[i].Drops {
+						e.value(float64(n), e.interfaces[i].Name, capture.DropReason(r).String())
+					}
+				}
+			},
+		},
+		interfaceTotal("capture_ring_freezes_total", "Times the kernel stopped filling the ring because every block was taken.",
+			func(i *capture.InterfaceStats) uint64 { return i.Freezes }),
+		interfaceTotal("capture_rebinds_total", "Times the interface came back as a new one.",
+			func(i *capture.InterfaceStats) uint64 { return i.Rebinds }),
+		total("capture_filtered_packets_total", "Frames that the filter expression took out, where the capture counts them.",
+			func(s *probe.Snapshot) uint64 { return s.Source.Filtered }),
+		total("capture_wild_times_total", "Frames whose time stood alone among its neighbours and was replaced.",
+			func(s *probe.Snapshot) uint64 { return s.Source.WildTimes }),
+		total("capture_bad_fractions_total", "Frames whose time had a fraction of a second or more; it was carried over.",
+			func(s *probe.Snapshot) uint64 { return s.Source.BadFractions }),
+		level("capture_last_packet_timestamp_seconds", "Packet time of the newest frame. 0 before the first.",
+			func(s *probe.Snapshot) float64 { return seconds(s.Last) }),
+	}},
+	{"Decoding", []family{
+		{
+			name: "decode_packets_total", kind: counter, labels: []string{"outcome"},
+			help: "Frames that were decoded, by what they turned out to be.",
+			emit: func(e *emitter, s *probe.Snapshot) { emitOutcomes(e, s, false) },
+		},
+		{
+			name: "decode_errors_total", kind: counter, labels: []string{"reason"},
+			help: "Frames that could not be used, by the reason why.",
+			emit: func(e *emitter, s *probe.Snapshot) { emitOutcomes(e, s, true) },
+		},
+		level("fragmented_packets_unfinished", "Fragmented IP packets that wait for the rest of their fragments.",
+			func(s *probe.Snapshot) float64 { return float64(s.Fragments.Unfinished) }),
+		total("fragmented_packets_expired_total", "Fragmented IP packets given up because fragments did not come in time.",
+			func(s *probe.Snapshot) uint64 { return s.Fragments.Expired }),
+		total("fragmented_packets_evicted_total", "Fragmented IP packets given up for want of room.",
+			func(s *probe.Snapshot) uint64 { return s.Fragments.Evicted }),
+	}},
+	{"Tables", []family{
+		level("flow_table_entries", "Places taken in the flow tables. A closed flow keeps its place for late segments.",
+			func(s *probe.Snapshot) float64 { return float64(s.Tables.Flows) }),
+		level("flow_table_entries_limit", "Places in the flow tables.",
+			func(s *probe.Snapshot) float64 { return float64(s.Tables.FlowsCap) }),
+		total("flow_table_evictions_total", "Flows given up for want of room, closed ones that waited for late segments included.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.FlowsEvicted }),
+		total("tcp_holes_dropped_total", "Gaps in a stream that were not followed for want of room. What fills one later counts as retransmitted or not at all.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.HolesDropped }),
+		total("server_roster_evictions_total", "Servers forgotten for want of room in what evidence `server` rests on.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.RosterEvicted }),
+		total("presence_refused_total", "Sightings of subscribers and servers that found no room: those gauges are too low.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.PresenceRefused }),
+	}},
+	{"Daemon", []family{
+		{
+			name: "build_info", kind: gauge, labels: []string{"version", "commit", "goversion", "features"},
+			help: "Always 1; the labels say what was built.",
+			emit: func(e *emitter, _ *probe.Snapshot) {
+				e.value(1, e.cfg.Version, e.cfg.Commit, e.cfg.GoVersion, strings.Join(e.cfg.Features, ","))
+			},
+		},
+		{
+			name: "config_last_reload_successful", kind: gauge,
+			help: "Whether the last attempt to load the configuration succeeded: 1 or 0.",
+			emit: func(e *emitter, _ *probe.Snapshot) {
+				if e.reload.ok {
+					e.value(1)
+					return
+				}
+				e.value(0)
+			},
+		},
+		{
+			name: "config_last_reload_timestamp_seconds", kind: gauge,
+			help: "When the last attempt to load the configuration was made, successful or not.",
+			emit: func(e *emitter, _ *probe.Snapshot) { e.timestamp(e.reload.at) },
+		},
+		{
+			name: "config_last_reload_success_timestamp_seconds", kind: gauge,
+			help: "When the configuration in force was loaded.",
+			emit: func(e *emitter, _ *probe.Snapshot) { e.timestamp(e.reload.success) },
+		},
+	}},
+}
+
+// rcodeNames are the mnemonics of RFC 1035 section 4.1.1, by their code.
+var rcodeNames = [...]string{"noerror", "formerr", "servfail", "nxdomain", "notimp", "refused"}
+
+// rcodeOther stands for all later codes: those of dynamic updates (RFC 2136) and
+// what is not assigned. No subscriber's resolver has a use for them.
+const rcodeOther = "other"
+
+func emitRcodes(e *emitter, s *probe.Snapshot) {
+	for code, name := range rcodeNames {
+		e.value(float64(s.DNS.Rcodes[code]), name)
+	}
+	other := uint64(0)
+	for _, n := range s.DNS.Rcodes[len(rcodeNames):] {
+		other += n
+	}
+	e.value(float64(other), rcodeOther)
+}
+
+// emitOutcomes sends the outcomes that are a reason why a frame could not be
+// used, or those that are none.
+func emitOutcomes(e *emitter, s *probe.Snapshot, undecoded bool) {
+	for o, n := range s.Outcomes {
+		if outcome := decode.Outcome(o); outcome.Undecoded() == undecoded {
+			e.value(float64(n), outcome.String())
+		}
+	}
+}
