@@ -565,3 +565,32 @@ func TestWalkDamagedBlock(t *testing.T) {
 		}
 	}
 }
+
+// Reading the ring allocates nothing once a batch has its frames.
+func TestLiveNoAllocation(t *testing.T) {
+	inNamespace(t)
+	veth(t, "tap0", "far0")
+	s := openLive(t, LiveConfig{Interfaces: []string{"tap0"}})
+	far0 := connect(t, s, 0, "far0")
+	frame := make([]byte, 100)
+	b := Batch{Frames: make([]Frame, 0, 100)}
+	exchange := func() {
+		if _, err := unix.Write(far0.fd, frame); err != nil {
+			t.Fatal(err)
+		}
+		for range mostIdle {
+			if err := s.Next(&b); err != nil {
+				t.Fatal(err)
+			}
+			got := len(b.Frames)
+			s.Release(&b)
+			if got > 0 {
+				return
+			}
+		}
+		t.Fatal("no frame has come")
+	}
+	if n := testing.AllocsPerRun(20, exchange); n != 0 {
+		t.Errorf("%v allocations a frame", n)
+	}
+}

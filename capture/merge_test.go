@@ -51,7 +51,8 @@ func TestMerge(t *testing.T) {
 		{"a damaged one", [][]byte{times("a", 1, 4)[:24+18+3], times("b", 2, 3)}, "a0 b0 b1", "a: cut off in its last record, which begins at offset 42: "},
 		{
 			"two damaged ones and one that is none",
-			[][]byte{times("a", 1, 4)[:24+18+3], []byte("hello"), times("c", 2, 3)[:24+17]}, "a0",
+			[][]byte{times("a", 1, 4)[:24+18+3], []byte("hello"), times("c", 2, 3)[:24+17]},
+			"a0",
 			"a: cut off in its last record, which begins at offset 42: what came before was read; copy the file again if it was still being written; " +
 				"b: not a capture (first bytes 68 65 6c 6c): expected pcap or pcapng, optionally gzip or zstd; " +
 				"c: cut off in its last record, which begins at offset 24: ",

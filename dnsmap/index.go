@@ -68,6 +68,9 @@ func (x *index) home(tag uint32) int {
 // distance is how far behind its home a tag at pos lies.
 func (x *index) distance(tag uint32, pos int) int {
 	d := pos - x.home(tag)
+	if d < 0 {
+		d += len(x.slots)
+	}
 	return d
 }
 

@@ -393,9 +393,7 @@ func (m *Map) Sweep(now int64, budget int) (reclaimed int) {
 // makeRoom makes sure that there is a free entry, and room for it in the index.
 func (m *Map) makeRoom(now int64) {
 	if m.free == 0 && int(m.top) == len(m.entries) || !m.index.room() {
-		if m.Sweep(now, sweepWhenFull) == 0 {
-			m.evict(now)
-		}
+		m.evict(now)
 	}
 }
 

@@ -55,6 +55,7 @@ func TestParse(t *testing.T) {
 	label63 := "3f" + strings.Repeat("61", 63)
 	name255 := label63 + label63 + label63 + "3d" + strings.Repeat("62", 61) + "00"
 	text255 := strings.Repeat(strings.Repeat("a", 63)+".", 3) + strings.Repeat("b", 61)
+	text253 := text255[:len(text255)-2]
 	qtail := " 0001 0001 "
 	for _, c := range []struct {
 		what    string
@@ -71,7 +72,8 @@ func TestParse(t *testing.T) {
 		{"root asked for", header1 + "00" + qtail + owner + recordA, false, OK, 0, "", "1.2.3.4/60"},
 		{"name of 255 octets", header1 + name255 + qtail + owner + recordA, false, OK, 0, text255, "1.2.3.4/60"},
 		{"name of 256 octets", header1 + label63 + label63 + label63 + "3e" + strings.Repeat("62", 62) + "00" + qtail + owner + recordA, false, Malformed, ReasonNameLength, "", ""},
-		{"name of 256 octets through a pointer", header1 + label63 + label63 + label63 + "3b" + strings.Repeat("62", 59) + "00" + qtail + "0161 0161 c00c" + recordA, false, Malformed, ReasonNameLength, "", ""},
+		{"owner of 255 octets through a pointer", header1 + label63 + label63 + label63 + "3b" + strings.Repeat("62", 59) + "00" + qtail + "0161 c00c" + recordA, false, OK, 0, text253, "1.2.3.4/60"},
+		{"owner of 256 octets through a pointer", header1 + label63 + label63 + label63 + "3b" + strings.Repeat("62", 59) + "00" + qtail + "026161 c00c" + recordA, false, Malformed, ReasonNameLength, "", ""},
 		{"AAAA", header1 + question + owner + "001c 0001 00000001 0010 20010db8000000000000000000000001", false, OK, 0, "e5.whatsapp.net", "2001:db8::1/1"},
 		{"AAAA of a mapped address is that IPv4 address", header1 + question + owner + "001c 0001 00000001 0010 00000000000000000000ffff01020304", false, OK, 0, "e5.whatsapp.net", "1.2.3.4/1"},
 		{"TTL with the top bit", header1 + question + owner + "0001 0001 80000000 0004 01020304", false, OK, 0, "e5.whatsapp.net", "1.2.3.4/0"},
@@ -107,6 +109,7 @@ func TestParse(t *testing.T) {
 		{"owner pointing into the header", header1 + question + "c004" + recordA, false, Malformed, ReasonPointer, "", ""},
 		{"owner pointing at itself", header1 + question + "c021" + recordA, false, Malformed, ReasonPointer, "", ""},
 		{"owner pointing at its own first label", header1 + question + "0161 c021" + recordA, false, Malformed, ReasonPointer, "", ""},
+		{"owner pointing at its own long label", header1 + question + label63 + "c021" + recordA, false, Malformed, ReasonPointer, "", ""},
 		{"owner pointing ahead", header1 + question + "c030" + recordA, false, Malformed, ReasonPointer, "", ""},
 		{"owner pointing into the question's class, whose zero is a root", header1 + question + "c01d" + recordA, false, OK, 0, "e5.whatsapp.net", "1.2.3.4/60"},
 		{"A of 3 octets", header1 + question + owner + "0001 0001 0000003c 0003 010203", false, Malformed, ReasonAddressLength, "", ""},

@@ -72,7 +72,7 @@ func (t *Table) advance(f *Flow, h *Half, p *decode.Packet, dir Direction) {
 	switch {
 	case ahead < -maxWindow || ahead > maxWindow:
 		t.dropHoles(h)
-		h.bits &^= probeArmed
+		h.bits &^= probeArmed | halfAcked
 	case ahead < 0:
 		t.behind(f, h, p, dir, end)
 		return

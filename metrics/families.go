@@ -297,7 +297,7 @@ var sections = []section{
 			func(s *probe.Snapshot) float64 { return float64(s.Tables.FlowsCap) }),
 		total("flow_table_evictions_total", "Flows given up for want of room, closed ones that waited for late segments included.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.FlowsEvicted }),
-		total("tcp_holes_dropped_total", "Gaps in a stream that were not followed for want of room. What fills one later counts as retransmitted or not at all.",
+		total("tcp_holes_dropped_total", "Gaps in streams that were forgotten for want of room. A segment that fills one counts as a repeat of what was seen.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.HolesDropped }),
 		total("server_roster_evictions_total", "Servers forgotten for want of room in what evidence `server` rests on.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.RosterEvicted }),

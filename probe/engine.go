@@ -148,7 +148,9 @@ func (e *Engine) allocate() error {
 //
 // The error is the source's; what came before it has been worked.
 func (e *Engine) Run(ctx context.Context, source capture.Source) error {
+	e.mu.Lock()
 	e.source = source
+	e.mu.Unlock()
 	inline := len(e.shards) == 1
 	var wait sync.WaitGroup
 	if !inline {

@@ -97,6 +97,7 @@ type Generator struct {
 	pendingDown bool
 	header      ipHeader
 	outer       ipHeader
+	moved       subscriber // as after a handover
 	udpID       uint16
 	outerID     uint16
 	gtpSequence uint16
@@ -553,4 +554,3 @@ func (g *Generator) arrive(p *packet) {
 	g.schedule(c)
 	g.settle(c)
 }
-

@@ -54,16 +54,26 @@ func (g *Generator) attach(id uint32) {
 	g.signal(id, createPDP)
 }
 
-// handover moves the session to another access node, which brings a tunnel
-// endpoint of its own. Packets on their way use the new one from now on.
+// handover moves the session to another access node, which brings tunnel
+// endpoints of its own. User packets follow when the gateway has agreed.
 func (g *Generator) handover(id uint32) {
 	s := &g.subs[id]
-	if n := g.sc.Encapsulation.Nodes; n > 1 {
-		s.node = uint8((int(s.node) + 1 + g.rng.below(n-1)) % n)
+	if s.moving {
+		return
 	}
-	s.teidDown = uint32(g.rng.next()) | 1
-	s.controlDn = uint32(g.rng.next()) | 1
+	s.moving = true
+	s.nextNode = s.node
+	if n := g.sc.Encapsulation.Nodes; n > 1 {
+		s.nextNode = uint8((int(s.node) + 1 + g.rng.below(n-1)) % n)
+	}
+	s.nextTEID = uint32(g.rng.next()) | 1
+	s.nextControl = uint32(g.rng.next()) | 1
 	g.signal(id, updatePDP)
+}
+
+// move is the end of a handover.
+func (s *subscriber) move() {
+	s.node, s.teidDown, s.controlDn, s.moving = s.nextNode, s.nextTEID, s.nextControl, false
 }
 
 // detachIdle deletes the session of a subscriber that has been idle.
@@ -82,6 +92,8 @@ func (g *Generator) sessionEvent(p *packet) {
 	switch s := &g.subs[p.ref]; p.message {
 	case createPDPResponse, createSessionResponse:
 		s.identified = true
+	case updatePDPResponse, modifyBearerResponse:
+		s.move()
 	case deletePDPResponse, deleteSessionResponse:
 		s.identified = false
 	}
@@ -90,6 +102,12 @@ func (g *Generator) sessionEvent(p *packet) {
 // buildGTPC makes the frame of a message of the control plane.
 func (g *Generator) buildGTPC(p *packet) {
 	s := &g.subs[p.ref]
+	switch p.message {
+	case updatePDP, updatePDPResponse, modifyBearer, modifyBearerResponse:
+		g.moved = *s
+		s = &g.moved
+		s.move()
+	}
 	g.outerHeader(&g.header, s.node, p.down)
 	b := g.message[:0]
 	if p.message >= v2 {

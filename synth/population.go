@@ -85,45 +85,49 @@ type known struct {
 
 // subscriber is one member of the population.
 type subscriber struct {
-	device     uint8
-	node       uint8 // access node
-	v6         bool
-	encrypted  bool // DNS
-	attached   bool
-	gtp2       bool
-	identified bool // its session's creation has been seen
-	laddering  bool
-	addr       uint32 // IPv4
-	prefix     uint64 // IPv6, upper half
-	delay      int64  // one way to the tap
-	upNS       int64  // of a byte on the link
-	downNS     int64
-	upFree     int64 // when the link is idle
-	downFree   int64
-	upLast     int64 // last delivery, which the next does not overtake
-	downLast   int64
-	radioAt    int64 // last packet on the radio
-	port       uint16
-	apn        uint8
-	rung       int16
-	factor     float32 // activity against the mean
-	chat       int32   // its chat connection, -1
-	first      int32   // of its connections, -1
-	conns      int32
-	goneServer int32 // of the chat connection that it left without a word, -1
-	gonePort   uint16
-	goneDport  uint16
-	lastAct    int64
-	sequence   uint16 // of GTP-C
-	teidUp     uint32
-	teidDown   uint32
-	controlUp  uint32
-	controlDn  uint32
-	number     uint64 // IMSI's and MSISDN's digits
-	serial     uint32 // of the IMEI
-	tac        uint8
-	cache      []cached
-	known      []known
+	device      uint8
+	node        uint8 // access node
+	v6          bool
+	encrypted   bool // DNS
+	attached    bool
+	gtp2        bool
+	identified  bool // its session's creation has been seen
+	laddering   bool
+	moving      bool // a handover is under way, to what follows
+	nextNode    uint8
+	nextTEID    uint32
+	nextControl uint32
+	addr        uint32 // IPv4
+	prefix      uint64 // IPv6, upper half
+	delay       int64  // one way to the tap
+	upNS        int64  // of a byte on the link
+	downNS      int64
+	upFree      int64 // when the link is idle
+	downFree    int64
+	upLast      int64 // last delivery, which the next does not overtake
+	downLast    int64
+	radioAt     int64 // last packet on the radio
+	port        uint16
+	apn         uint8
+	rung        int16
+	factor      float32 // activity against the mean
+	chat        int32   // its chat connection, -1
+	first       int32   // of its connections, -1
+	conns       int32
+	goneServer  int32 // of the chat connection that it left without a word, -1
+	gonePort    uint16
+	goneDport   uint16
+	lastAct     int64
+	sequence    uint16 // of GTP-C
+	teidUp      uint32
+	teidDown    uint32
+	controlUp   uint32
+	controlDn   uint32
+	number      uint64 // IMSI's and MSISDN's digits
+	serial      uint32 // of the IMEI
+	tac         uint8
+	cache       []cached
+	known       []known
 }
 
 func (s *subscriber) ipHeader() int {

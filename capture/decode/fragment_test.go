@@ -495,6 +495,9 @@ func TestScratch(t *testing.T) {
 	if &batch[:1][0] != &packets[0].Transport[0] || &batch[:73][72] != &packets[1].Transport[0] {
 		t.Error("the caller's space was not used")
 	}
+	if len(d.Scratch) > maxIPLen || cap(d.Scratch) > maxIPLen {
+		t.Errorf("the space grew to %d of %d bytes", len(d.Scratch), cap(d.Scratch))
+	}
 }
 
 // TestRandomFragments compares with a plain map: packets of random sizes, cut at

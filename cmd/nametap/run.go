@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/export"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/metrics"
+	"github.com/nametap/nametap/probe"
+	"github.com/nametap/nametap/web"
+)
+
+func newRun() *cobra.Command {
+	d := &daemon{settings: &settings{}}
+	var config string
+	cmd := &cobra.Command{
+		Use:   "run --interface NAME",
+		Short: "Watch a tap and serve metrics",
+		Long: `run captures from one or more interfaces until SIGTERM or Ctrl-C, and serves
+
+  /metrics    for Prometheus
+  /healthz    200 as long as the process lives
+  /readyz     200 while packets are captured
+  /-/reload   POST: read the rules anew (SIGHUP does the same)
+
+A tap often delivers each direction on its own port: name both. The interfaces
+should carry nothing else and have segmentation offloads off (ethtool -K NAME
+gro off lro off). Capturing needs root or CAP_NET_RAW.
+
+Every flag can stand in the file of --config, as "flag-name: value"; what is on
+the command line wins.`,
+		Example: `  nametap run --interface eth1 --interface eth2
+  nametap run --config /etc/nametap/nametap.yaml
+  nametap run --interface eth1 --flows /var/lib/nametap/flows.jsonl`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := applyConfig(cmd, config); err != nil {
+				return err
+			}
+			if err := d.check(); err != nil {
+				return err
+			}
+			if len(d.interfaces) == 0 {
+				return usagef("name the interface of the tap with --interface")
+			}
+			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&d.interfaces, "interface", nil, "capture from `NAME`; repeatable")
+	f.StringVar(&config, "config", "", "take flags from a YAML `FILE`")
+	f.StringVar(&d.listen, "listen", "127.0.0.1:9108", "serve HTTP on `ADDR`")
+	f.StringVar(&d.webConfig, "web-config", "", "Prometheus web configuration `FILE`: TLS and basic authentication")
+	d.ring = 64 << 20
+	f.Var(&d.ring, "ring", "capture ring of each interface")
+	d.register(cmd)
+	return cmd
+}
+
+// daemon is nametap run.
+type daemon struct {
+	*settings
+	interfaces        []string
+	listen, webConfig string
+	ring              bytesize
+}
+
+func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	rules, err := d.loadRules()
+	if err != nil {
+		return err
+	}
+	cfg := d.engine(rules)
+	cfg.Seed = export.RandomKey().Uint64()
+	cfg.Clock = func() int64 { return time.Now().UnixNano() }
+	closeRecords, err := d.records(&cfg, stdout, stderr, log)
+	if err != nil {
+		return err
+	}
+	engine, err := probe.New(cfg)
+	if err != nil {
+		return err
+	}
+	source, err := capture.OpenLive(capture.LiveConfig{
+		Interfaces: d.interfaces, RingBytes: int(d.ring), Promiscuous: true, Filter: d.filter,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = source.Close() }() // capturing is over by then
+	err = d.serve(ctx, engine, source, log)
+	return oneLine(err, closeRecords())
+}
+
+// serve captures until ctx ends, with HTTP beside it.
+func (d *daemon) serve(ctx context.Context, engine *probe.Engine, source capture.Source, log *slog.Logger) error {
+	b := readBuildInfo()
+	collector := metrics.New(engine.Snapshot, metrics.Config{
+		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: d.interfaces,
+	})
+	reload := func() error { return d.reload(engine, collector, log) }
+	server, err := web.Start(web.Config{
+		Listen: d.listen, ConfigFile: d.webConfig, Metrics: metrics.Handler(collector, log), Reload: reload, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	finished := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				_ = reload() // it has logged what is wrong
+			case <-finished:
+				return
+			}
+		}
+	}()
+	t := engine.Snapshot().Tables
+	log.Info("capturing", "interfaces", d.interfaces, "metrics", "http://"+server.Addr()+"/metrics",
+		"shards", d.shards, "memory", d.memory.String(), "flows", t.FlowsCap, "dns_entries", t.EntriesCap)
+	server.SetReady(true)
+	err = engine.Run(ctx, source)
+	server.SetReady(false)
+	close(finished)
+	log.Info("stopped", "packets", engine.Snapshot().Frames)
+	stopping, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return oneLine(err, server.Shutdown(stopping))
+}
+
+// reload reads the rules anew. A bad file changes nothing.
+func (d *daemon) reload(engine *probe.Engine, collector *metrics.Collector, log *slog.Logger) error {
+	rules, err := d.loadRules()
+	if err == nil {
+		err = engine.Reload(rules)
+	}
+	collector.Reloaded(err == nil, time.Now())
+	if err != nil {
+		log.Error("rules not reloaded, the old ones stay in use", "error", err)
+		return err
+	}
+	log.Info("rules reloaded")
+	return nil
+}
+
+// records lets the engine write flow records as flows end, if they are wanted.
+// When that fails (a full disk), it says so once and capturing goes on.
+func (d *daemon) records(cfg *probe.Config, stdout, stderr io.Writer, log *slog.Logger) (finish func() error, err error) {
+	if d.flows == "" {
+		return func() error { return nil }, nil
+	}
+	ids, err := d.addresses(stderr)
+	if err != nil {
+		return nil, err
+	}
+	out, closeOut, err := d.openFlows(stdout)
+	if err != nil {
+		return nil, err
+	}
+	stream := export.NewStream(out, ids)
+	var failed error
+	cfg.Records = func(batch []flows.Record) {
+		if failed != nil {
+			return
+		}
+		if failed = stream.Write(batch); failed != nil {
+			log.Error("no more flow records", "error", failed)
+		}
+	}
+	return func() error { return oneLine(failed, closeOut()) }, nil
+}
