@@ -24,7 +24,12 @@ type Files struct {
 // (see Source.Next) does not stop the others: it comes at the end, together
 // with those of the others, in the order of paths.
 //
-// Memory: one buffer a batch, and with several files two more for each.
+// A capture that is still being written into a pipe is delivered as it comes,
+// but for the first frame and any frame more than a minute away from the one
+// before it: these wait for their successor, in case their time is wild.
+//
+// Memory: one buffer a batch (256 KiB), with several files one more for each,
+// and what a file's compression needs: gzip little, zstd up to 128 MiB.
 func Open(paths []string) (*Files, error) {
 	if len(paths) == 0 {
 		return nil, errors.New("no capture file named: name one, or - for standard input")

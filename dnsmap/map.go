@@ -124,7 +124,7 @@ const (
 // New reserves a Map whose names are in names. Errors come from the system
 // refusing the address space.
 func New(cfg Config, names *Names) (*Map, error) {
-	n := min(max(cfg.Entries, 1), math.MaxUint32-1)
+	n := min(max(cfg.Entries, 1), math.MaxInt32-1)
 	entries, err := arena.Make[entry](n + 1)
 	if err != nil {
 		return nil, err
@@ -393,7 +393,9 @@ func (m *Map) Sweep(now int64, budget int) (reclaimed int) {
 // makeRoom makes sure that there is a free entry, and room for it in the index.
 func (m *Map) makeRoom(now int64) {
 	if m.free == 0 && int(m.top) == len(m.entries) || !m.index.room() {
-		m.evict(now)
+		if m.Sweep(now, sweepWhenFull) == 0 {
+			m.evict(now)
+		}
 	}
 }
 

@@ -77,6 +77,9 @@ func TestInternLengths(t *testing.T) {
 		if want := strings.Repeat("x", length-1) + "y"; n.String(ids[i]) != want {
 			t.Errorf("%d characters read back as %d: %q", length, len(n.String(ids[i])), n.String(ids[i]))
 		}
+		if got := string(n.Append([]byte("> "), ids[i])); got != "> "+n.String(ids[i]) {
+			t.Errorf("%d characters appended as %q", length, got)
+		}
 		// One character off, at the end and at the start.
 		other := intern(t, n, strings.Repeat("x", length-1)+"z")
 		if other == ids[i] {

@@ -121,7 +121,7 @@ func (s *scene) send(d Direction, flags uint8, payload uint32, opts ...with) *sc
 		p.Ack = from.una
 	}
 	if s.stamps {
-		p.HasTimestamps, p.TSval, p.TSecr = true, uint32(s.now/1e6), from.recent
+		p.HasTimestamps, p.TSval, p.TSecr = true, uint32((s.now-epoch)/1e6)+1, from.recent
 	}
 	for _, o := range opts {
 		o(&p)

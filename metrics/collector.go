@@ -130,7 +130,9 @@ func (e *emitter) timestamp(t time.Time) {
 	e.value(seconds(t.UnixNano()))
 }
 
-func seconds(ns int64) float64 { return float64(ns) / 1e9 }
+// seconds keeps whole seconds exact: nanoseconds since 1970 exceed the 53 bits
+// of a float64.
+func seconds(ns int64) float64 { return float64(ns/1e9) + float64(ns%1e9)/1e9 }
 
 const (
 	// maxInterfaces bounds the values of the label interface: one capture
@@ -139,7 +141,7 @@ const (
 	otherInterface = "other"
 	// maxLabel is the longest interface name shown, in bytes; those of Linux
 	// have 15.
-	maxLabel = 64
+	maxLabel = 128
 )
 
 // interfaces returns the counters by interface: first those known from the

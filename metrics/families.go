@@ -161,7 +161,7 @@ var sections = []section{
 	{"TCP", []family{
 		classTotal("tcp_connection_attempts_total", "Flows that a SYN opened.",
 			func(c *flows.Counters) uint64 { return c.Attempts }),
-		classTotal("tcp_connections_established_total", "Connection attempts whose initiator went on after its SYN was answered.",
+		classTotal("tcp_connections_established_total", "Connection attempts whose initiator went on after its SYN.",
 			func(c *flows.Counters) uint64 { return c.Established }),
 		classTotal("tcp_syn_segments_total", "SYN segments without ACK, repeats included.",
 			func(c *flows.Counters) uint64 { return c.SYN }),

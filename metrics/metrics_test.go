@@ -566,8 +566,8 @@ func TestGatherAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if n > 45_000 {
-		t.Errorf("%.0f allocations a scrape, want at most 45,000", n)
+	if n > 40_000 {
+		t.Errorf("%.0f allocations a scrape, want at most 40,000", n)
 	}
 }
 

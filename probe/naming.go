@@ -59,7 +59,7 @@ func (a *partition) keepAnswer(f *flows.Flow, name dnsmap.NameID, answered int64
 
 // unsettled follows a flow until its name is settled: evidence is taken when the
 // subscriber's first payload has passed, or when the flow closes without any.
-func (a *partition) unsettled(r uint32, f *flows.Flow, p *decode.Packet, dir flows.Direction, ev flows.Event) {
+func (a *partition) unsettled(r uint32, f *flows.Flow, p *decode.Packet, ev flows.Event) {
 	if f.Naming&namingJudged != 0 {
 		return
 	}

@@ -97,7 +97,7 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 		a.opened(r, f)
 	}
 	if !f.Settled() {
-		a.unsettled(r, f, p, dir, ev)
+		a.unsettled(r, f, p, ev)
 	} else if f.Minute != a.minute {
 		a.present(f)
 	}

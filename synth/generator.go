@@ -20,6 +20,8 @@ type Frame struct {
 	// Downlink is the direction, and the port of a tap that delivers each
 	// direction on its own: interface 0 uplink, 1 downlink.
 	Downlink bool
+
+	dns bool // or GTP-C: kept whole by a snap length
 }
 
 // Interface is the number of the tap's port, 0 uplink and 1 downlink.
@@ -95,6 +97,7 @@ type Generator struct {
 	out         []byte // the frame that is ready
 	pending     []byte // the one after it, at the same time
 	pendingDown bool
+	whole       bool // the frame is of a protocol that is read, not counted
 	header      ipHeader
 	outer       ipHeader
 	moved       subscriber // as after a handover
@@ -200,7 +203,7 @@ func (g *Generator) Next(f *Frame) bool {
 	for len(g.queue.heap) > 0 && g.queue.heap[0].at < g.end {
 		e := g.queue.pop()
 		g.now = e.at
-		g.out = nil
+		g.out, g.whole = nil, false
 		down := g.handle(e)
 		if g.out != nil {
 			g.give(f, g.out, down)
@@ -213,7 +216,7 @@ func (g *Generator) Next(f *Frame) bool {
 }
 
 func (g *Generator) give(f *Frame, data []byte, down bool) {
-	f.Time, f.Data, f.Downlink = g.now, data, down
+	f.Time, f.Data, f.Downlink, f.dns = g.now, data, down, g.whole
 	g.last = g.now
 	g.frames++
 	g.octets += uint64(len(data))
@@ -526,6 +529,7 @@ func (g *Generator) capture(p *packet, c *conn) {
 }
 
 func (g *Generator) buildFrame(p *packet) {
+	g.whole = p.kind != packetTCP || p.wkind == writeDNSAnswer
 	switch p.kind {
 	case packetTCP:
 		g.buildTCP(g.conns.at(p.ref), p)

@@ -13,27 +13,28 @@ import (
 // Kinds of write. Those up to writeRaw are made of filler at any length, the
 // others are messages whose length follows from the connection.
 const (
-	writeTLS             = iota // application data in records
-	writeRaw                    // bytes without a visible structure
-	writeHello                  // ClientHello
-	writeServerHello            // TLS 1.2: ServerHello to ServerHelloDone; TLS 1.3: ServerHello and what is encrypted
-	writeServerResume           // abbreviated handshake, or TLS 1.3 with a pre-shared key
-	writeClientKey              // ClientKeyExchange, ChangeCipherSpec, Finished
-	writeClientFinished         // ChangeCipherSpec, Finished
-	writeServerFinished         // ChangeCipherSpec, Finished
-	writeTLSAlert               // close_notify, encrypted
-	writeChatHello              // first bytes of a chat connection
-	writeChatFrame              // length and ciphertext
-	writeHTTPRequest            //
-	writeHTTPResponse           // head only; the body is a writeRaw
-	writeDNSQuery               // over TCP
-	writeDNSAnswer              // over TCP
-	writeTLSAlertPlain          // fatal internal_error before the handshake's end)
+	writeTLS            = iota // application data in records
+	writeRaw                   // bytes without a visible structure
+	writeHello                 // ClientHello
+	writeServerHello           // TLS 1.2: ServerHello to ServerHelloDone; TLS 1.3: ServerHello and what is encrypted
+	writeServerResume          // abbreviated handshake, or TLS 1.3 with a pre-shared key
+	writeClientKey             // ClientKeyExchange, ChangeCipherSpec, Finished
+	writeClientFinished        // ChangeCipherSpec, Finished
+	writeServerFinished        // ChangeCipherSpec, Finished
+	writeTLSAlert              // close_notify, encrypted
+	writeTLSAlertPlain         // fatal internal_error before the handshake's end
+	writeChatHello             // first bytes of a chat connection
+	writeChatFrame             // length and ciphertext
+	writeHTTPRequest
+	writeHTTPResponse // head only; the body is a writeRaw
+	writeDNSQuery     // over TCP
+	writeDNSAnswer    // over TCP
+)
 
 const (
-	fillerMask          = 1<<16 - 1
-	recordStride        = 5 + 8192 // of writeTLS
-	recordLeast         = 5 + 24   // an AEAD record of one byte
+	fillerMask   = 1<<16 - 1
+	recordStride = 5 + 8192 // of writeTLS
+	recordLeast  = 5 + 24   // an AEAD record of one byte
 )
 
 // tlsLength rounds the length of application data so that its last record can
@@ -202,11 +203,11 @@ func (g *Generator) appendHello(b []byte, c *conn, r *rng) []byte {
 	if c.sni {
 		b = g.appendServerName(b, c)
 	}
-	b = append(b, 0xff, 0x01, 0, 1, 0)                   // renegotiation_info
-	b = append(b, 0, 10, 0, 6, 0, 4, 0, 29, 0, 23)       // supported_groups: x25519, P-256
-	b = append(b, 0, 11, 0, 2, 1, 0)                     // ec_point_formats
-	b = append(b, 0, 35, 0, 0)                           // session_ticket
-	b = append(b, 0, 13, 0, 8, 0, 6, 4, 3, 8, 4, 8, 7)   // signature_algorithms
+	b = append(b, 0xff, 0x01, 0, 1, 0)                 // renegotiation_info
+	b = append(b, 0, 10, 0, 6, 0, 4, 0, 29, 0, 23)     // supported_groups: x25519, P-256
+	b = append(b, 0, 11, 0, 2, 1, 0)                   // ec_point_formats
+	b = append(b, 0, 35, 0, 0)                         // session_ticket
+	b = append(b, 0, 13, 0, 8, 0, 6, 4, 3, 8, 4, 8, 7) // signature_algorithms
 	if c.tls13 {
 		b = append(b, 0, 16, 0, 5, 0, 3, 2, 'h', '2') // ALPN
 		b = append(b, 0, 43, 0, 3, 2, 3, 4)           // supported_versions

@@ -202,7 +202,6 @@ func (g *Generator) sendData(c *conn, side, i int) {
 }
 
 func (g *Generator) keepAlive(c *conn) {
-	e := &c.ends[subscriberSide]
 	p := g.newSegment(c, subscriberSide, flagACK)
 	p.seq--
 	p.keepAlive = true
