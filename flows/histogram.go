@@ -30,13 +30,12 @@ type Histogram struct {
 func HistogramIndex(i int) int { return i + HistogramMin*histogramOctaves }
 
 // mantissaBounds are the upper bounds of the buckets within an octave, for a
-// fraction in [0.5, 1).
-var mantissaBounds = func() (b [histogramOctaves]float64) {
-	for i := range b {
-		b[i] = math.Exp2(float64(i+1)/histogramOctaves - 1)
-	}
-	return b
-}()
+// fraction in [0.5, 1): 2^(i/8-1), with the last digit as the Prometheus client
+// library has it, so that a value on a bound falls into the same bucket.
+var mantissaBounds = [histogramOctaves]float64{
+	0.5452538663326288, 0.5946035575013605, 0.6484197773255048, 0.7071067811865475,
+	0.7711054127039704, 0.8408964152537144, 0.9170040432046711, 1,
+}
 
 // Observe counts v n times.
 func (h *Histogram) Observe(v float64, n uint64) {

@@ -124,6 +124,11 @@ func TestHistogramEnds(t *testing.T) {
 			t.Errorf("%v is not in bucket %d", c.v, c.want)
 		}
 	}
+	for i, b := range mantissaBounds {
+		if want := math.Exp2(float64(i+1)/8 - 1); math.Abs(b-want) > 3e-16 {
+			t.Errorf("bound %d is %v, want %v", i, b, want)
+		}
+	}
 	if HistogramIndex(0) != HistogramMin*8 || HistogramIndex(HistogramBuckets-1) != HistogramMax*8 {
 		t.Errorf("the range is %d to %d", HistogramIndex(0), HistogramIndex(HistogramBuckets-1))
 	}

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// layers is what is between Ethernet and the subscriber's packet.
-type layers struct {
+// layering is what is between Ethernet and the subscriber's packet.
+type layering struct {
 	vlan, qinq, mpls, gtp, outer6 bool
 }
 
-func parseLayers(kind string) (layers, error) {
-	var l layers
+func parseLayers(kind string) (layering, error) {
+	var l layering
 	for part := range strings.SplitSeq(kind, "+") {
 		switch part {
 		case "", "none":

@@ -58,7 +58,7 @@ type Stats struct {
 type Generator struct {
 	sc     *Scenario
 	opt    Options
-	layers layers
+	layers layering
 	rng    rng
 	now    int64
 	start  int64

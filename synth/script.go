@@ -89,6 +89,10 @@ func (g *Generator) begin(id uint32, service uint8) {
 	r := request{service: service, name: g.anyName(service), port: uint16(sv.Ports[g.rng.below(len(sv.Ports))])}
 	down := sv.inOutage && g.inOutage()
 	if sv.Protocol == "chat" {
+		if s.laddering && !down {
+			g.climb(id) // the user tries again at once
+			return
+		}
 		if s.chat != chatNone || s.laddering {
 			return
 		}
