@@ -104,6 +104,14 @@ func TestRealCaptures(t *testing.T) {
 			for _, row := range rows {
 				compare(t, name, r, row)
 			}
+			d := table(t, filepath.Join(captures, "truth", name+".dns.tsv"))
+			n := 0
+			for _, row := range d {
+				if row["addresses"] != "" { n += 1+strings.Count(row["addresses"], ",") }
+			}
+			if len(d) != int(r.summary.DNS.Responses) || n != int(r.summary.DNS.Addresses) {
+				t.Errorf("dns %+v truth %d %d", r.summary.DNS, len(d), n)
+			}
 		})
 	}
 }
@@ -123,6 +131,8 @@ func compare(t *testing.T, file string, r *report, row truth) {
 		"SYN": fmt.Sprint(rec.SYN), "SYNACK": fmt.Sprint(rec.SYNACK), "FIN": fmt.Sprint(rec.FIN),
 		"RST": fmt.Sprint(rec.RST), "SNI": text(rec.SNI), "dns_name": text(rec.DNSName),
 		"start": start(rec), "dur_s": fmt.Sprintf("%.3f", rec.Duration),
+		"payload_up": fmt.Sprint(rec.UplinkPayload), "payload_dn": fmt.Sprint(rec.DownlinkPayload),
+		"TEIDs": text(rec.Tunnel),
 	}
 	want := map[string]string{
 		"RST": fmt.Sprint(row.number("RST_up") + row.number("RST_dn")),

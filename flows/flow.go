@@ -177,6 +177,9 @@ type Flow struct {
 	Session uint32
 
 	prev, next uint32 // list links, 0 ends
+	// spoke is the second, on the table's clock and modulo 2^32, in which the
+	// flow was last heard: Last, but for packets that come out of order.
+	spoke uint32
 
 	SYNs, SYNACKs, FINs, RSTs uint32
 

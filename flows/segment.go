@@ -32,9 +32,8 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 	}
 	f := &t.recs[r]
 	t.count(f, p, dir)
-	if p.Time > f.Last {
-		f.Last = p.Time
-	}
+	f.Last = max(f.Last, p.Time)
+	f.spoke = t.clock(p.Time)
 	t.handshake(f, p, dir)
 	t.sequence(f, p, dir)
 	t.progress(r, f, p, dir)
@@ -48,6 +47,7 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 func (t *Table) open(p *decode.Packet, key *Key, hash uint64) uint32 {
 	r := t.insert(key, hash)
 	f := &t.recs[r]
+	f.spoke = t.clock(p.Time)
 	f.Start, f.Last = p.Time, p.Time
 	f.state = stateHalfOpen
 	if p.Flags&decode.SYN == 0 {

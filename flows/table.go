@@ -60,7 +60,7 @@ type Table struct {
 	entries int
 
 	wheel    [wheelSlots]uint32
-	wheelNow int64 // the second up to which the wheel has turned
+	wheelNow int64 // the second up to which the wheel has turned: the table's clock
 	wheelMin int64 // no flow is due before this second
 	halfOpen list
 	closed   list
@@ -311,36 +311,51 @@ func (t *Table) timeout(f *Flow) int64 {
 	return t.cfg.IdleTimeout[f.Class]
 }
 
-// Advance ends the flows that have been silent for too long at now, which must
-// not be ahead of the segments to come by more than they are out of order. It
-// should be called every second of packet time, for flows to end on time; a
-// flow is never continued over its time-out whenever it is called.
+// ahead is how many seconds a packet may be ahead of the table's clock.
+const ahead = HalfOpenTimeout / second
+
+// clock returns a packet's time as the second in which it reached the table. A
+// packet from the past speaks now: were its flow as old as its time stamp, the
+// next Advance would cut it short. One from far in the future, which is wrong,
+// must not hold up those that come after it.
+func (t *Table) clock(packet int64) uint32 {
+	sec := packet / second
+	if t.wheelNow == 0 {
+		t.wheelNow = max(sec, 0)
+	}
+	return uint32(min(max(sec, t.wheelNow), t.wheelNow+ahead))
+}
+
+// Advance moves the table's clock to now and ends the flows that have been
+// silent for too long. It is to be called at least once a minute of packet time,
+// before the first segment of that minute; the more often, the sooner flows end,
+// to the second. Whenever it is called, a flow is never continued over a pause
+// longer than its time-out.
 func (t *Table) Advance(now int64) {
-	t.expire(&t.halfOpen, now-HalfOpenTimeout)
-	t.expire(&t.closed, now-ClosedTimeout)
 	sec := now / second
+	t.expire(&t.halfOpen, sec)
+	t.expire(&t.closed, sec)
 	// After a jump of more than a turn every slot is due, once.
 	t.wheelNow = max(t.wheelNow, sec-wheelSlots)
 	for t.wheelNow < sec {
-		t.turn(now)
+		t.turn(sec)
 		t.wheelNow++
 	}
 }
 
-func (t *Table) expire(l *list, before int64) {
-	for l.head != 0 && t.recs[l.head].Last < before {
+func (t *Table) expire(l *list, sec int64) {
+	for l.head != 0 && t.due(l.head) < sec {
 		t.end(l.head, EndIdle)
 	}
 }
 
 // turn visits the flows of one slot: those that spoke since they were put
 // there go to the slot of their new deadline.
-func (t *Table) turn(now int64) {
+func (t *Table) turn(sec int64) {
 	r := t.wheel[t.wheelNow%wheelSlots]
 	for r != 0 {
-		f := &t.recs[r]
-		next := f.next
-		if f.Last+t.timeout(f) < now {
+		next := t.recs[r].next
+		if t.due(r) < sec {
 			t.end(r, EndIdle)
 		} else {
 			t.unlink(r)
@@ -350,10 +365,11 @@ func (t *Table) turn(now int64) {
 	}
 }
 
-// due returns the second in which an open flow has been silent for too long.
+// due returns the last second in which the flow may be silent.
 func (t *Table) due(r uint32) int64 {
 	f := &t.recs[r]
-	return (f.Last + t.timeout(f)) / second
+	age := int64(int32(uint32(t.wheelNow) - f.spoke))
+	return t.wheelNow - age + (t.timeout(f)+second-1)/second
 }
 
 // schedule puts an open flow into the slot of its deadline, never into the one

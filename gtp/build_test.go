@@ -222,6 +222,9 @@ const second = int64(1e9)
 
 func newCore(t testing.TB, c Config) *core {
 	t.Helper()
+	if c.Sessions == 0 {
+		c.Sessions = 256 // the invariants walk everything
+	}
 	tab, err := New(c)
 	if err != nil {
 		t.Fatal(err)

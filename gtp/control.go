@@ -280,15 +280,16 @@ func (t *Table) hasBearer(s uint32, ebi uint8) bool {
 }
 
 // settleSender gives the endpoints of a GTPv1 message the side of its sender,
-// and those without an address the sender's (TS 29.060 section 7.7.32).
-func settleSender(m *Message, from Addr, access bool) {
-	if m.Version != V1 {
-		return
-	}
+// those without an address the sender's (TS 29.060 section 7.7.32), and those of
+// a response, which need not repeat it, the request's NSAPI.
+func settleSender(m *Message, from Addr, access bool, nsapi uint8) {
 	for i := range m.Endpoints[:m.NumEndpoints] {
 		e := &m.Endpoints[i]
 		if e.Addr.IsZero() {
 			e.Addr = from
+		}
+		if e.Bearer == 0 && !e.Control() {
+			e.Bearer = nsapi
 		}
 		switch {
 		case e.slot == slotSender && access:
@@ -320,9 +321,9 @@ func (t *Table) settleSides(x *exchange, answer *Message) {
 			access = t.control.entries[i].slot != slotCtlPGW
 		}
 	}
-	settleSender(&x.m, x.key.initiator, access)
+	settleSender(&x.m, x.key.initiator, access, x.m.EBI)
 	if answer != nil {
-		settleSender(answer, x.key.responder, !access)
+		settleSender(answer, x.key.responder, !access, x.m.EBI)
 	}
 }
 
@@ -780,13 +781,6 @@ func (t *Table) establishSecondary(x *exchange, answer *Message) {
 	if s == 0 {
 		t.counters.UnknownSession++
 		return
-	}
-	for _, m := range [2]*Message{ask, answer} {
-		for i := range m.Endpoints[:m.NumEndpoints] {
-			if e := &m.Endpoints[i]; !e.Control() {
-				e.Bearer = ask.EBI
-			}
-		}
 	}
 	t.sessions[s].Seen, t.sessions[s].signalled = t.now, t.now
 	t.place([2]*Message{ask, answer}, s)

@@ -32,7 +32,7 @@
 //
 // Names and DNS:
 //
-//	naming_drift_total, client_hellos_refused_total
+//	naming_drift_total, stream_starts_refused_total
 //	dns_queries_total, dns_responses_total, dns_rcodes_total (rcode)
 //	dns_addresses_total, dns_malformed_total
 //	dnsmap_entries, dnsmap_entries_limit, dnsmap_lookups_total, dnsmap_hits_total

@@ -207,8 +207,8 @@ var sections = []section{
 		},
 		total("naming_drift_total", "Names met under an app's domains that no class matches. A name counts again after it was forgotten or the rules changed, and once for each of 64 groups of subscribers.",
 			func(s *probe.Snapshot) uint64 { return s.Drift }),
-		total("client_hellos_refused_total", "TLS ClientHellos in several segments that were not put together for want of room.",
-			func(s *probe.Snapshot) uint64 { return s.Tables.HellosRefused }),
+		total("stream_starts_refused_total", "ClientHellos in several segments, and DNS over TCP, that were not put together for want of room.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.StreamsRefused }),
 	}},
 	{"DNS", []family{
 		total("dns_queries_total", "UDP datagrams to port 53.",

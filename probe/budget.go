@@ -20,7 +20,7 @@ const (
 	flowCost     = int64(unsafe.Sizeof(flows.Flow{})) + 12
 	entryCost    = 58 // dnsmap.Map
 	nameCost     = 74 // dnsmap.Names, a name of up to 42 characters
-	presenceCost = 16
+	presenceCost = 22 // the set is full to three quarters
 	holesCost    = 136
 	helloCost    = 16<<10 + 256
 	dnsTCPCost   = 68<<10 + 256
@@ -45,21 +45,22 @@ func plan(memory int64) (budget, error) {
 	if memory < MinMemory {
 		return budget{}, fmt.Errorf("a memory budget of %d MiB is too small; give at least %d MiB (--memory)", memory>>20, MinMemory>>20)
 	}
-	part := func(percent, cost int64) int {
-		return max(int(memory/100*percent/partitions/cost), 16)
+	share := func(percent, cost, least int64) int {
+		return int(max(memory/100*percent/partitions/cost, least))
 	}
+	part := func(percent, cost int64) int { return share(percent, cost, 16) }
 	whole := func(percent, cost int64) int { return max(int(memory/100*percent/cost), 1024) }
 	return budget{
-		flows:       part(41, flowCost),
-		entries:     part(36, entryCost),
+		flows:       part(40, flowCost),
+		entries:     part(35, entryCost),
 		names:       part(6, nameCost),
 		subscribers: part(2, presenceCost),
 		servers:     part(2, presenceCost),
 		holes:       part(2, holesCost),
-		hellos:      max(part(2, helloCost), 2),
-		dnsStreams:  max(part(1, dnsTCPCost), 2),
+		hellos:      share(2, helloCost, 2),
+		dnsStreams:  share(1, dnsTCPCost, 1),
 		fragments:   int(memory / 100 * 2),
-		roster:      whole(2, rosterCost),
+		roster:      whole(1, rosterCost),
 		allServer:   whole(2, presenceCost),
 		sides:       whole(1, 16),
 	}, nil

@@ -128,7 +128,7 @@ func (a *partition) hello(f *flows.Flow, p *decode.Packet) bool {
 func (a *partition) gather(f *flows.Flow) bool {
 	slot, ok := a.hellos.Get()
 	if !ok {
-		a.shard.hellosRefused++
+		a.shard.streamsRefused++
 		return false
 	}
 	f.Stream = slot + 1

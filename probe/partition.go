@@ -179,6 +179,7 @@ func (a *partition) dnsSegment(f *flows.Flow, p *decode.Packet) {
 	if f.Stream == 0 {
 		slot, ok := a.dnsStreams.Get()
 		if !ok {
+			a.shard.streamsRefused++
 			return
 		}
 		f.Stream = slot + 1

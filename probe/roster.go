@@ -69,10 +69,10 @@ type claim struct {
 	class         uint8         // 0: no claim
 }
 
-const rosterCost = int64(unsafe.Sizeof(rosterEntry{})) + 16 + nameCost/2
+const rosterCost = int64(unsafe.Sizeof(rosterEntry{})) + 8 + nameCost
 
 func newRoster(servers int, seed uint64) (*roster, error) {
-	names, err := dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(servers) * nameCost / 2, Seed: seed})
+	names, err := dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(servers) * nameCost, Seed: seed})
 	if err != nil {
 		return nil, err
 	}

@@ -47,10 +47,10 @@ type shard struct {
 	rules    *classify.Compiled
 	timeouts [flows.MaxClasses]int64
 
-	classes       flows.Classes
-	named         [classify.MaxIDs][classify.EvidenceCount]uint64
-	drift         uint64
-	hellosRefused uint64
+	classes        flows.Classes
+	named          [classify.MaxIDs][classify.EvidenceCount]uint64
+	drift          uint64
+	streamsRefused uint64 // hellos and DNS over TCP that found no place
 
 	dnsResponses, dnsAddresses, dnsMalformed uint64
 	dnsRcodes                                [16]uint64

@@ -36,18 +36,18 @@ type DNSSnapshot struct {
 
 // TableSnapshot is how full the tables are, and what they had to let go.
 type TableSnapshot struct {
-	Flows, FlowsCap             int
-	FlowsEvicted                uint64
-	Entries, EntriesCap         int
-	Lookups, Hits               uint64
-	EntriesEvicted              uint64
-	EntriesExpired              uint64
-	LastEvictedAge              int64 // nanoseconds
-	Names                       int
-	NamesRefused                uint64
-	RosterEvicted               uint64
-	HolesDropped, HellosRefused uint64
-	PresenceRefused             uint64
+	Flows, FlowsCap              int
+	FlowsEvicted                 uint64
+	Entries, EntriesCap          int
+	Lookups, Hits                uint64
+	EntriesEvicted               uint64
+	EntriesExpired               uint64
+	LastEvictedAge               int64 // nanoseconds
+	Names                        int
+	NamesRefused                 uint64
+	RosterEvicted                uint64
+	HolesDropped, StreamsRefused uint64
+	PresenceRefused              uint64
 }
 
 // ClassSnapshot is one class of one app.
@@ -109,7 +109,7 @@ func (s *shard) snapshot(to *Snapshot) {
 		to.DNS.Rcodes[i] += n
 	}
 	to.Drift += s.drift
-	to.Tables.HellosRefused += s.hellosRefused
+	to.Tables.StreamsRefused += s.streamsRefused
 	for id := range to.Classes {
 		to.Classes[id].Add(&s.classes[id])
 		for e, n := range s.named[id] {

@@ -43,7 +43,7 @@ type server struct {
 	addr4 [4]byte
 	addr6 [16]byte
 	site  uint8
-	hints []hint
+	hints [2][]hint // by its IPv4 and its IPv6 address: to the tap they are strangers
 }
 
 // hint is that an answer has named a server so.
@@ -403,6 +403,14 @@ func (g *Generator) currentIID(s *subscriber) uint64 {
 		return s.stableIID()
 	}
 	return mix(s.prefix^mix(uint64(g.now/every))) | 1
+}
+
+// family is 0 for IPv4, 1 for IPv6.
+func (s *subscriber) family() int {
+	if s.v6 {
+		return 1
+	}
+	return 0
 }
 
 func (g *Generator) serverAddr(s *subscriber, i int32) netip.Addr {

@@ -83,18 +83,18 @@ func (g *Generator) beginFlow(c *conn) {
 		f.stale = g.now-k.at > int64(k.ttl)*1e9+dnsGrace
 		return
 	}
-	f.hint, f.hintAt = g.agreed(c.server)
+	f.hint, f.hintAt = g.agreed(&g.servers[c.server].hints[s.family()])
 }
 
 // agreed returns the latest name that recent answers to anybody give a
 // server, if all of them are of one class.
-func (g *Generator) agreed(server int32) (name uint32, at int64) {
+func (g *Generator) agreed(hints *[]hint) (name uint32, at int64) {
 	name = noName
-	for _, h := range g.servers[server].hints {
+	for _, h := range *hints {
 		if g.now-h.at > dnsStale {
 			continue
 		}
-		if name != noName && g.classOf(h.name) != g.classOf(name) {
+		if name != noName && !g.sameClass(h.name, name) {
 			return noName, 0
 		}
 		if name == noName || h.at > at {
@@ -104,9 +104,9 @@ func (g *Generator) agreed(server int32) (name uint32, at int64) {
 	return name, at
 }
 
-func (g *Generator) classOf(name uint32) string {
-	sv := &g.services[name>>nameBits]
-	return sv.App + "/" + sv.Class
+func (g *Generator) sameClass(a, b uint32) bool {
+	x, y := &g.services[a>>nameBits], &g.services[b>>nameBits]
+	return x.App == y.App && x.Class == y.Class
 }
 
 // learn is when the tap passes l's answer.
@@ -115,7 +115,7 @@ func (g *Generator) learn(l *lookup) {
 	for i := range l.count {
 		server := g.answerServer(l.name, l.base, l.active, i)
 		s.learn(known{server: server, name: l.name, ttl: l.ttl, at: g.now}, g.now)
-		g.learnHint(server, hint{l.name, g.now})
+		g.learnHint(&g.servers[server].hints[s.family()], hint{l.name, g.now})
 		for id := s.first; id >= 0; {
 			c := g.conns.at(uint32(id))
 			id = c.next
@@ -146,15 +146,15 @@ func (s *subscriber) learn(k known, now int64) {
 	s.known = append(s.known, k)
 }
 
-func (g *Generator) learnHint(server int32, h hint) {
-	hints := g.servers[server].hints
-	for i := range hints {
-		if g.classOf(hints[i].name) == g.classOf(h.name) {
-			hints[i] = h
+// learnHint keeps the latest name of each class.
+func (g *Generator) learnHint(hints *[]hint, h hint) {
+	for i, o := range *hints {
+		if g.sameClass(o.name, h.name) {
+			(*hints)[i] = h
 			return
 		}
 	}
-	g.servers[server].hints = append(hints, h)
+	*hints = append(*hints, h)
 }
 
 // idleTimeout is how long the tap waits for c's next packet.

@@ -1,6 +1,10 @@
 package main
 
-import "runtime"
+import (
+	"runtime"
+
+	"github.com/nametap/nametap/capture"
+)
 
 // features lists what this binary can capture from and read.
 func features() []string {
@@ -8,7 +12,7 @@ func features() []string {
 	if runtime.GOOS == "linux" {
 		list = append(list, "af_packet")
 	}
-	if hasLibpcap {
+	if capture.Libpcap {
 		list = append(list, "libpcap")
 	}
 	return list

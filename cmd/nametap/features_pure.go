@@ -1,5 +1,0 @@
-//go:build !libpcap
-
-package main
-
-const hasLibpcap = false
