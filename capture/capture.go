@@ -55,6 +55,10 @@ func (b *Batch) room(size int) []byte {
 	return b.buf[:0]
 }
 
+// Buffer returns the batch's own memory, empty, with space for at least size
+// bytes, to a Source of another package.
+func (b *Batch) Buffer(size int) []byte { return b.room(size) }
+
 // Source delivers frames. Next is called from one goroutine; Release, Stats,
 // Interfaces and Close may be called from any.
 type Source interface {

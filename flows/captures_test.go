@@ -153,11 +153,14 @@ func equal(a, b []uint32) bool {
 func TestAgainstTshark(t *testing.T) {
 	for _, c := range []struct {
 		file string
-		// losses: our retransmitted and out-of-order segments are tshark's.
-		// Where not, the reason stands here.
-		losses string
+		// losses and payload: retransmitted and out-of-order segments, and TCP
+		// payload, are tshark's. Where not, the reason stands here.
+		losses, payload string
 	}{
-		{file: "nDPI_whatsapp_login_chat.pcap"},
+		{
+			file:   "nDPI_whatsapp_login_chat.pcap",
+			losses: "frames 43 to 45 repeat in other segments what 40 to 42 held; tshark calls that out of order, for its haste",
+		},
 		{file: "nDPI_whatsapp.pcap"},
 		{file: "nDPI_whatsappfiles.pcap"},
 		{file: "nDPI_wa_voice.pcap"},
@@ -165,13 +168,20 @@ func TestAgainstTshark(t *testing.T) {
 		{file: "nDPI_instagram.pcap"},
 		{file: "zeek_handshake-reorder.pcap"},
 		{file: "zeek_missing-syn.pcap"},
-		{file: "zeek_reassembly.pcap"},
+		{
+			file:    "zeek_reassembly.pcap",
+			payload: "some frames are shorter than their IP packet; tshark counts what was captured",
+		},
 		{file: "zeek_single-rst.pcap"},
 		{file: "spindump_trace_tcp_short.pcap"},
 		{file: "libtrace_100_packetsns.pcap"},
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			truth := readTruth(t, c.file)
+			clients := map[string]bool{}
+			for _, w := range truth {
+				clients[w["client"]+":"+w["cport"]] = true
+			}
 			s := newScene(t, 256)
 			s.now = 0
 			got := map[string]*Flow{}
@@ -185,7 +195,7 @@ func TestAgainstTshark(t *testing.T) {
 			}
 			readCapture(t, c.file, func(p *decode.Packet) {
 				s.feed(p, func(a decode.Addr, port uint16) bool {
-					return truth[a.Netip().String()+":"+strconv.Itoa(int(port))] != nil
+					return clients[a.Netip().String()+":"+strconv.Itoa(int(port))]
 				})
 			})
 			s.tab.Shutdown()
@@ -193,7 +203,7 @@ func TestAgainstTshark(t *testing.T) {
 				t.Errorf("%d flows, tshark has %d", len(got), len(truth))
 			}
 			for _, w := range truth {
-				compareFlow(t, w, got[w["client"]+":"+w["cport"]+" "+w["server"]+":"+w["sport"]], c.losses)
+				compareFlow(t, w, got[w["client"]+":"+w["cport"]+" "+w["server"]+":"+w["sport"]], c.losses == "", c.payload == "")
 			}
 			s.check()
 		})
@@ -205,8 +215,8 @@ func flowName(k Key) string {
 		k.Server.Netip().String() + ":" + strconv.Itoa(int(k.ServerPort))
 }
 
-// readTruth returns the lines of tshark's table by client, columns by name.
-func readTruth(t *testing.T, file string) map[string]map[string]string {
+// readTruth returns the lines of tshark's table, columns by name.
+func readTruth(t *testing.T, file string) (truth []map[string]string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(captures, "truth", file+".flows.tsv"))
 	if err != nil {
@@ -214,7 +224,6 @@ func readTruth(t *testing.T, file string) map[string]map[string]string {
 	}
 	lines := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
 	names := strings.Split(lines[0], "\t")
-	truth := map[string]map[string]string{}
 	for _, line := range lines[1:] {
 		w := map[string]string{}
 		for i, v := range strings.Split(line, "\t") {
@@ -222,12 +231,12 @@ func readTruth(t *testing.T, file string) map[string]map[string]string {
 		}
 		w["client"] = netip.MustParseAddr(w["client"]).String()
 		w["server"] = netip.MustParseAddr(w["server"]).String()
-		truth[w["client"]+":"+w["cport"]] = w
+		truth = append(truth, w)
 	}
 	return truth
 }
 
-func compareFlow(t *testing.T, w map[string]string, f *Flow, losses string) {
+func compareFlow(t *testing.T, w map[string]string, f *Flow, losses, payload bool) {
 	t.Helper()
 	name := w["client"] + ":" + w["cport"]
 	if f == nil {
@@ -241,6 +250,9 @@ func compareFlow(t *testing.T, w map[string]string, f *Flow, losses string) {
 		"payload_up": up.Payload, "payload_dn": down.Payload,
 		"SYN": uint64(f.SYNs), "SYNACK": uint64(f.SYNACKs), "FIN": uint64(f.FINs),
 	} {
+		if strings.HasPrefix(column, "payload") && !payload {
+			continue
+		}
 		if want, err := strconv.ParseUint(w[column], 10, 64); err != nil || n != want {
 			t.Errorf("%s: %s is %d, tshark has %q", name, column, n, w[column])
 		}
@@ -249,10 +261,10 @@ func compareFlow(t *testing.T, w map[string]string, f *Flow, losses string) {
 	if n := number("RST_up") + number("RST_dn"); uint64(f.RSTs) != n {
 		t.Errorf("%s: %d RST, tshark has %d", name, f.RSTs, n)
 	}
-	if want := number("rtx"); losses == "" && uint64(up.Retransmitted+down.Retransmitted) != want {
+	if want := number("rtx"); losses && uint64(up.Retransmitted+down.Retransmitted) != want {
 		t.Errorf("%s: retransmitted %d and %d, tshark has %d", name, up.Retransmitted, down.Retransmitted, want)
 	}
-	if want := number("ooo"); losses == "" && uint64(up.OutOfOrder+down.OutOfOrder) != want {
+	if want := number("ooo"); losses && uint64(up.OutOfOrder+down.OutOfOrder) != want {
 		t.Errorf("%s: out of order %d and %d, tshark has %d", name, up.OutOfOrder, down.OutOfOrder, want)
 	}
 	if up.Handshake == 0 || down.Handshake == 0 {

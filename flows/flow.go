@@ -151,8 +151,7 @@ type Half struct {
 type Flow struct {
 	Key Key
 
-	Start int64 // packet time of the first packet
-	Last  int64 // packet time of the last packet
+	Last int64 // packet time of the last packet
 
 	// Class is the class the flow is counted in; 0 until it is settled.
 	Class uint8
@@ -168,19 +167,18 @@ type Flow struct {
 	// Minute is the presence minute in which the flow was last reported.
 	Minute uint16
 
-	Half [2]Half
-
-	// Stream is the slot in which the owner of the table gathers the first
-	// bytes of the stream; 0 without one.
-	Stream uint32
-	// Session is the owner's.
-	Session uint32
-
-	prev, next uint32 // list links, 0 ends
 	// spoke is the second, on the table's clock and modulo 2^32, in which the
 	// flow was last heard: Last, but for packets that come out of order.
 	spoke uint32
+	// Stream is the slot in which the owner of the table gathers the first
+	// bytes of the stream; 0 without one.
+	Stream uint32
 
+	Half [2]Half
+
+	Start int64 // packet time of the first packet
+
+	prev, next                uint32 // list links, 0 ends
 	SYNs, SYNACKs, FINs, RSTs uint32
 
 	// DNSAnswered is when the answer behind DNSName came.
@@ -188,6 +186,9 @@ type Flow struct {
 	// Name, DNSName and SNI are interned names, 0 without one. The flow
 	// holds a reference to each.
 	Name, DNSName, SNI uint32
+
+	// Session is the owner's.
+	Session uint32
 
 	slot uint16 // wheel slot, valid in stateOpen
 

@@ -78,7 +78,9 @@ func TestLife(t *testing.T) {
 		}, []string{"reused syn=1", "half-open syn=1 synack=1"}},
 		{"late SYN after the ACK", func(s *scene) { s.ack(Up, seq(8), acks(10)).at(1).syn(Up, 7).data(Up, 5, seq(8), acks(10)) },
 			[]string{"open seen=1 est=1 syn=1 up=3 up.payload=5"}},
-		{"late SYN after data", func(s *scene) { s.data(Up, 100, seq(8), acks(10)).at(1).syn(Up, 7).at(2).data(Up, 5, seq(108), acks(10)) },
+		{"late SYN after data", func(s *scene) {
+			s.data(Up, 100, seq(8), acks(10)).at(1).syn(Up, 7).at(2).data(Up, 5, seq(108), acks(10))
+		},
 			[]string{"open seen=1 est=1 syn=1 up=3 up.payload=105"}},
 		{"late SYN after data that came out of order", func(s *scene) {
 			s.data(Up, 100, seq(108), acks(10)).data(Up, 100, seq(8)).at(1).syn(Up, 7)
@@ -163,7 +165,7 @@ func TestLife(t *testing.T) {
 			s.open().rst(Up).at(200_000).rst(Down).advance().at(400_000).rst(Down).advance()
 		}, []string{"rst rst=3"}},
 		{"after the place is given up, a stray is a new flow", func(s *scene) {
-			s.open().rst(Up).at(240_051).advance().at(250_000).ack(Down)
+			s.open().rst(Up).at(241_000).advance().at(250_000).ack(Down)
 		}, []string{"rst rst=1", "open seen=0"}},
 
 		{"met in mid-stream by an ACK", func(s *scene) { s.ack(Down, seq(77), acks(5)) },
@@ -190,16 +192,16 @@ func TestLife(t *testing.T) {
 // Time-outs: chat 60 minutes, the rest 5; half-open 60 s; closed 240 s.
 func TestTimeouts(t *testing.T) {
 	runEpisodes(t, []episode{
-		{"half-open, at the limit", func(s *scene) { s.syn(Up, 7).at(60_000).advance() },
+		{"half-open, at the limit", func(s *scene) { s.syn(Up, 7).at(60_999).advance() },
 			[]string{"half-open"}},
-		{"half-open, over it", func(s *scene) { s.syn(Up, 7).at(60_001).advance() },
+		{"half-open, over it", func(s *scene) { s.syn(Up, 7).at(61_000).advance() },
 			[]string{"idle syn=1 ms=0"}},
-		{"half-open, settled", func(s *scene) { s.syn(Up, 7).settle(chat).at(60_001).advance() },
+		{"half-open, settled", func(s *scene) { s.syn(Up, 7).settle(chat).at(61_000).advance() },
 			[]string{"idle syn=1"}},
 		{"half-open, SYN repeated", func(s *scene) { s.syn(Up, 7).at(31_000).syn(Up, 7).at(90_000).advance() },
 			[]string{"half-open syn=2 up.rtx=1"}},
 		{"half-open order follows the last SYN", func(s *scene) {
-			s.syn(Up, 7).port(2).at(100).syn(Up, 7).port(40000).at(200).syn(Up, 7).at(60_150).advance()
+			s.syn(Up, 7).port(2).at(100).syn(Up, 7).port(40000).at(2000).syn(Up, 7).at(61_000).advance()
 		}, []string{"idle syn=1", "half-open syn=2 up.rtx=1"}},
 		{"unsettled, at the limit", func(s *scene) { s.open().at(300_050).advance() },
 			[]string{"open"}},
@@ -229,9 +231,9 @@ func TestTimeouts(t *testing.T) {
 		{"spoken in between, then over", func(s *scene) {
 			s.open().at(200_000).advance().data(Up, 5).at(301_100).advance().at(501_000).advance()
 		}, []string{"idle ms=200000"}},
-		{"closed, at the limit", func(s *scene) { s.open().rst(Up).at(240_050).advance() },
+		{"closed, at the limit", func(s *scene) { s.open().rst(Up).at(240_999).advance() },
 			[]string{"rst"}},
-		{"closed, over it", func(s *scene) { s.open().rst(Up).at(240_051).advance() },
+		{"closed, over it", func(s *scene) { s.open().rst(Up).at(241_000).advance() },
 			[]string{"rst ms=50"}},
 		{"jump of a day", func(s *scene) {
 			s.syn(Up, 1).port(2).open().port(3).open().settle(chat).port(4).open().rst(Up).at(86_400_000).advance()
@@ -267,7 +269,20 @@ func TestTimeouts(t *testing.T) {
 			[]string{"open up=3 ms=50"}},
 		{"Advance back in time", func(s *scene) { s.open().at(100_000).advance().at(1000).advance().data(Up, 5) },
 			[]string{"open up=3 ms=1000"}},
-		{"a flow older than Advance", func(s *scene) { s.at(100_000).advance().at(1000).open().at(302_200).advance() },
+		// A capture need not be in order: what it holds of the past is news.
+		{"a flow from before the clock", func(s *scene) {
+			s.at(100_000).advance().at(1000).syn(Up, 1).at(100_100).advance().at(1030).synack(Down, 2).at(1050).ack(Up).at(100_200).advance()
+		}, []string{"open est=1 ms=50"}},
+		{"a flow from before the clock, over", func(s *scene) { s.at(100_000).advance().at(1000).open().at(401_000).advance() },
+			[]string{"idle ms=50"}},
+		{"a flow from before the clock, half-open, over", func(s *scene) { s.at(100_000).advance().at(1000).syn(Up, 1).at(161_000).advance() },
+			[]string{"idle"}},
+		{"a segment from the far future holds up nobody", func(s *scene) {
+			s.at(1e12).syn(Up, 1).at(1000).port(2).syn(Up, 1).at(125_000).advance()
+		}, []string{"idle", "idle"}},
+		{"a flow from the far future goes", func(s *scene) { s.at(1e12).open().at(1000).advance().at(362_000).advance() },
+			[]string{"idle"}},
+		{"time-out of a fraction", func(s *scene) { s.idle[media] = 1500e6; s.open().settle(media).at(2_999).advance().at(3_000).advance() },
 			[]string{"idle"}},
 	})
 }

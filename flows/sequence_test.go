@@ -221,7 +221,9 @@ func TestSequenceOneWay(t *testing.T) {
 			[]string{"open up.rtx=1"}},
 		{"keep-alive", func(s *scene) { s.data(Up, 9, seq(1)).at(60_000).data(Up, 1, seq(9)) },
 			[]string{"open"}},
-		{"met at a keep-alive", func(s *scene) { s.ack(Up, seq(99)).ack(Down, seq(7), acks(100)).data(Up, 9, seq(100)).ack(Down, seq(7), acks(109)) },
+		{"met at a keep-alive", func(s *scene) {
+			s.ack(Up, seq(99)).ack(Down, seq(7), acks(100)).data(Up, 9, seq(100)).ack(Down, seq(7), acks(109))
+		},
 			[]string{"open"}},
 		{"met at an old acknowledgment", func(s *scene) { s.ack(Up, seq(100)).ack(Up, seq(90)).data(Up, 9, seq(90)).data(Up, 9, seq(99)) },
 			[]string{"open"}},

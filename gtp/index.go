@@ -47,6 +47,10 @@ type index struct {
 // placesFor keeps the load at or under three quarters.
 func placesFor(n int) int { return n + n/3 + 2 }
 
+// hugeFrom places on, 32 MiB, address translation costs a look-up more than the
+// memory of a few huge pages.
+const hugeFrom = 1 << 20
+
 // indexBytes is the memory of an index in full use.
 func indexBytes(entries, sessions int) int64 {
 	return int64(placesFor(entries))*(32+8) + int64(sessions+1)*5
@@ -63,6 +67,9 @@ func (x *index) init(entries, sessions int, seed uint64) (err error) {
 	}
 	if x.entries, err = arena.Make[entry](placesFor(entries)); err != nil {
 		return err
+	}
+	if placesFor(entries) > hugeFrom {
+		arena.AdviseHuge(x.entries)
 	}
 	if x.links, err = arena.Make[link](placesFor(entries)); err != nil {
 		return err

@@ -319,6 +319,16 @@ var parseRows = []struct {
 		"pfcp heartbeat", true, unhex("20 01 000c 000001 00 0060 0004 e1234567"),
 		OK, "pfcp_heartbeat_request teid=0 seq=1",
 	},
+	{
+		"pfcp addresses that do not fit their flags", true,
+		pfcpmsg(51, 2, 4, pie(57, []byte{3}, be64(1), raw("10.0.0.1")), pie(8, pie(56, be16(1)), pie(21, []byte{3}, be32(7), raw("10.0.0.1"))),
+			pie(8, pie(56, be16(2)), pie(93, []byte{2, 10, 0})), pie(8, pie(21, []byte{1, 0})), pie(8, pie(21, []byte{1}, be32(7), []byte{10, 0}))),
+		OK, "pfcp_session_establishment_response teid=2 seq=4 " + s1(slotNear) + ":10.0.0.1/7@0?",
+	},
+	{
+		"pfcp IPv6 user address", true, pfcpmsg(50, 0, 4, pdr(1, 1, 1, pue("2001:db8::1"))),
+		OK, "pfcp_session_establishment_request teid=0 seq=4 v6=20010db800000000:1/64",
+	},
 	{"pfcp group beyond the end", true, pfcpmsg(50, 0, 1, pie(1, []byte{0, 56, 0, 9, 1})), BadIE, ""},
 	{"pfcp group in a group beyond the end", true, pfcpmsg(50, 0, 1, pie(1, pie(2, []byte{0, 20, 0, 9, 1}))), BadIE, ""},
 	{"pfcp header cut", true, unhex("21 32 000c 0000000000000000 0000"), TooShort, ""},
@@ -384,6 +394,19 @@ func TestParseFollowOn(t *testing.T) {
 	both[0] |= 0x04
 	if rest, v = m.Parse(both, true); v != OK || string(rest) != string(b) {
 		t.Fatalf("follow on: %v, rest %x", v, rest)
+	}
+}
+
+func TestParseBoundsEndpoints(t *testing.T) {
+	var many []byte
+	for i := range uint32(50) {
+		many = append(many, fteid(0, 0, i+1, "10.0.0.1")...)
+		many = append(many, fteid(0, 0, i+1, "10.0.0.1")...) // said twice, kept once
+	}
+	var m Message
+	_, v := m.Parse(v2msg(34, 1, 1, bearer(0, 5, many)), false)
+	if v != OK || m.NumEndpoints != maxEndpoints || m.Dropped != 2*(50-maxEndpoints) {
+		t.Fatalf("%v: %d endpoints, %d dropped", v, m.NumEndpoints, m.Dropped)
 	}
 }
 

@@ -159,7 +159,7 @@ const (
 	stateEnding // deleted, its tunnels resolve a little longer
 )
 
-// Counters of a Table; all but Messages count events, and none goes down.
+// Counters of a Table. None goes down.
 type Counters struct {
 	Messages [NumKinds]uint64
 	// Malformed by verdict; OK counts the good ones.

@@ -1115,6 +1115,35 @@ func TestFullTableEvictsTheQuietest(t *testing.T) {
 	c.check()
 }
 
+func TestFullEndpointTableEvictsSessions(t *testing.T) {
+	c := newCore(t, Config{Sessions: 50, Endpoints: 9})
+	for i := range 20 {
+		u := &ue{imsi: fmt.Sprintf("26203%010d", i), apn: "internet", v4: fmt.Sprintf("10.50.0.%d", i+1), ebi: 5, base: uint32(0x1000 * (i + 1))}
+		c.attachS5(u)
+		c.want("IMSI", clearDigits(c.session(pgwu, u.pgwU()).IMSI), u.imsi)
+		c.want("IMSI", clearDigits(c.session(sgwu, u.s5U()).IMSI), u.imsi)
+	}
+	c.want("active", c.tab.Active(), 4)
+	c.want("evicted", c.tab.counters.Evicted, uint64(16))
+	c.want("dropped", c.tab.counters.EndpointsDropped, uint64(0))
+}
+
+func TestDeleteBearerCauses(t *testing.T) {
+	for cause, active := range map[byte]int{0: 0, 4: 1, 5: 1, 8: 0, 10: 1, 15: 1} {
+		c := newCore(t, Config{})
+		u := anna()
+		c.attachS5(u)
+		n := u.next()
+		var why []byte
+		if cause != 0 {
+			why = cause2(cause)
+		}
+		c.send(pgw, sgw, v2msg(99, u.s5C(), n, why, ie(73, 5)))
+		c.send(sgw, pgw, v2msg(100, u.pgwC(), n, cause2(16), ie(73, 5)))
+		c.want(fmt.Sprint("active after cause ", cause), c.tab.Active(), active)
+	}
+}
+
 func TestRefDies(t *testing.T) {
 	c := newCore(t, Config{})
 	u := anna()
@@ -1180,14 +1209,16 @@ func TestASessionHoldsOnlySoMuch(t *testing.T) {
 	c := newCore(t, Config{})
 	u := anna()
 	c.attach(u)
-	for i := range uint32(300) { // unknown interface types replace nothing of each other
+	for i := range uint32(11 * 22) { // no two of one slot and bearer
 		n := u.next()
-		c.send(mme, sgw, v2msg(34, u.sgwC(), n, bearer(0, byte(i%11)+5, fteid(0, 42+byte(i%22), 0x10000+i, enb))))
+		c.send(mme, sgw, v2msg(34, u.sgwC(), n, ie(73, 5), bearer(0, byte(i%11)+5, fteid(0, 42+byte(i/11), 0x10000+i, enb))))
 		c.send(sgw, mme, v2msg(35, u.mmeC(), n, cause2(16)))
+		if i < 11 { // make the bearers the session's
+			c.dedicate(u, byte(i)+5, 0x9000+16*i)
+		}
 	}
-	if n := c.tab.Endpoints(); n > maxUserEndpoints {
-		t.Fatalf("%d endpoints", n)
-	}
+	c.wait(2.1)
+	c.want("endpoints", c.tab.Endpoints(), maxUserEndpoints)
 }
 
 func TestConfigForMemory(t *testing.T) {

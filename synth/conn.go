@@ -222,6 +222,7 @@ type conn struct {
 	lookup     uint32
 	sport      uint16
 	dport      uint16
+	object     uint32 // bytes of an HTTP body
 	iid        uint64 // of an IPv6 subscriber
 	salt       uint64
 	oneWay     int64 // server side

@@ -130,8 +130,9 @@ func (g *Generator) appendMessage(b []byte, c *conn, kind uint8, start, length u
 		b = g.appendName(b, c.name)
 		return append(b, "\r\nUser-Agent: synth/1\r\nAccept: */*\r\nConnection: close\r\n\r\n"...)
 	case writeHTTPResponse:
-		b = append(b, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nConnection: close\r\n\r\n"...)
-		return b
+		b = append(b, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nConnection: close\r\nContent-Length: "...)
+		b = strconv.AppendUint(b, uint64(c.object), 10)
+		return append(b, "\r\n\r\n"...)
 	case writeDNSQuery:
 		b = g.appendQuery(append(b, 0, 0), g.lookups.at(c.lookup), false)
 		binary.BigEndian.PutUint16(b, uint16(len(b)-2))

@@ -133,9 +133,13 @@ type FlowTruth struct {
 	DownlinkLateBytes   uint64 `json:"truth_downlink_late_bytes"`
 	SYNRepeated         uint64 `json:"truth_uplink_syn_repeated"`
 	SYNACKRepeated      uint64 `json:"truth_downlink_syn_repeated"`
-	Closed              Text   `json:"truth_closed"` // when; null: not by FIN or RST
-	RTTSamplesServer    uint64 `json:"truth_server_rtt_samples"`
-	RTTSamplesAccess    uint64 `json:"truth_access_rtt_samples"`
+	// HandshakeClean says that SYN, SYN/ACK and ACK were sent once and seen
+	// once, each the answer to the one before: only then are the handshake's
+	// times round-trip times beyond doubt.
+	HandshakeClean   bool   `json:"truth_handshake_clean"`
+	Closed           Text   `json:"truth_closed"` // when; null: not by FIN or RST
+	RTTSamplesServer uint64 `json:"truth_server_rtt_samples"`
+	RTTSamplesAccess uint64 `json:"truth_access_rtt_samples"`
 }
 
 const stampFormat = "2006-01-02T15:04:05.000000000Z"
@@ -274,6 +278,7 @@ func (t *FlowTruth) AppendJSON(b []byte) []byte {
 	l.number("truth_downlink_late_bytes", t.DownlinkLateBytes)
 	l.number("truth_uplink_syn_repeated", t.SYNRepeated)
 	l.number("truth_downlink_syn_repeated", t.SYNACKRepeated)
+	l.flag("truth_handshake_clean", t.HandshakeClean)
 	l.text("truth_closed", t.Closed)
 	l.number("truth_server_rtt_samples", t.RTTSamplesServer)
 	l.number("truth_access_rtt_samples", t.RTTSamplesAccess)
@@ -349,6 +354,7 @@ func (g *Generator) describe(c *conn, reason string) {
 		UplinkLatePackets: f.latePackets[0], UplinkLateBytes: f.lateBytes[0],
 		DownlinkLatePackets: f.latePackets[1], DownlinkLateBytes: f.lateBytes[1],
 		SYNRepeated: uint64(f.synRepeated[0]), SYNACKRepeated: uint64(f.synRepeated[1]),
+		HandshakeClean:   f.synSeen && f.synAckSeen && !f.muddled && f.rtt[0].handshake >= 0,
 		RTTSamplesServer: uint64(f.rtt[1].count), RTTSamplesAccess: uint64(f.rtt[0].count),
 	}
 	t.ServerRTTMin, t.ServerRTTMean = f.rtt[1].spread()

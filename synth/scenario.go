@@ -35,16 +35,29 @@ func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
+// Time is an instant in the notation of RFC 3339.
+type Time struct{ time.Time }
+
+// UnmarshalYAML reads RFC 3339.
+func (t *Time) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.Parse(time.RFC3339, n.Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %q is not a time such as 2014-02-18T20:00:00Z", n.Line, n.Value)
+	}
+	t.Time = v
+	return nil
+}
+
 // Scenario is what a trace is made from: a population, its network, its
 // servers and what goes wrong. See the built-in scenarios for an example of
 // every key. A value comes from LoadScenario, which has checked it, and is
 // never written to by this package.
 type Scenario struct {
-	Name        string    `yaml:"name"`
-	About       string    `yaml:"about"`
-	Start       time.Time `yaml:"start"`       // packet time of the first moment
-	Duration    Duration  `yaml:"duration"`    // default length
-	Subscribers int       `yaml:"subscribers"` // default population
+	Name        string   `yaml:"name"`
+	About       string   `yaml:"about"`
+	Start       Time     `yaml:"start"`       // packet time of the first moment
+	Duration    Duration `yaml:"duration"`    // default length
+	Subscribers int      `yaml:"subscribers"` // default population
 
 	Rhythm        Rhythm        `yaml:"rhythm"`
 	Devices       []Device      `yaml:"devices"`
@@ -357,7 +370,8 @@ func (c *checker) share(v float64, keys ...any) {
 }
 
 func (c *checker) scenario(sc *Scenario) {
-	c.at(!sc.Start.IsZero(), "missing: give a time such as 2014-02-18T20:00:00Z", "start")
+	// pcap's seconds are 32 bits without a sign.
+	c.at(sc.Start.Year() >= 1970 && sc.Start.Year() < 2100, "must be a time from 1970 to 2099 such as 2014-02-18T20:00:00Z", "start")
 	c.at(sc.Duration > 0, "must be more than 0", "duration")
 	c.at(sc.Subscribers > 0 && sc.Subscribers <= MaxSubscribers,
 		fmt.Sprintf("must be between 1 and %d", MaxSubscribers), "subscribers")

@@ -18,6 +18,7 @@ type request struct {
 	service uint8
 	port    uint16
 	failing bool // to a server that fails above TCP
+	fetch   bool // a download, whatever the service's share of uploads
 	name    uint32
 }
 
@@ -107,6 +108,7 @@ func (g *Generator) begin(id uint32, service uint8) {
 			return
 		}
 		r.failing = u >= g.sc.Outage.Residue
+		r.fetch = true // what still works: an upload needs the chat servers first
 	}
 	g.connect(id, r)
 }
@@ -252,7 +254,7 @@ func (g *Generator) dial(id uint32, r request, server int32) {
 	case r.failing:
 		g.failingScript(c)
 	case sv.Protocol == "tls":
-		g.transferScript(c, sv, int64(d.MediaLinger))
+		g.transferScript(c, sv, int64(d.MediaLinger), r.fetch)
 	case sv.Protocol == "http":
 		g.httpScript(c, sv)
 	case sv.Protocol == "push":
@@ -394,10 +396,10 @@ func (c *conn) tls(side uint8, n uint32, delay int64) {
 }
 
 // transferScript is one TLS connection for one object.
-func (g *Generator) transferScript(c *conn, sv *service, linger int64) {
+func (g *Generator) transferScript(c *conn, sv *service, linger int64, fetch bool) {
 	total := g.draw(&sv.Size)
 	n := g.tlsHandshake(c, g.rng.chance(sv.Resumed))
-	upload := g.rng.chance(sv.Upload)
+	upload := g.rng.chance(sv.Upload) && !fetch
 	// What is left after the handshake, both requests and the headers of
 	// some 20 small packets is the object with its headers and half an ACK
 	// a segment.
@@ -428,9 +430,10 @@ func (g *Generator) transferScript(c *conn, sv *service, linger int64) {
 
 // httpScript is a request, and a response that ends with the connection.
 func (g *Generator) httpScript(c *conn, sv *service) {
+	c.object = uint32(max(g.draw(&sv.Size)*0.92-900, 100))
 	g.say(c, subscriberSide, writeHTTPRequest, 2e6)
 	g.say(c, serverSide, writeHTTPResponse, g.think())
-	c.then(serverSide, stepWrite, writeRaw, uint32(max(g.draw(&sv.Size)*0.92-900, 100)), 0)
+	c.then(serverSide, stepWrite, writeRaw, c.object, 0)
 	c.then(serverSide, stepFIN, 0, 0, 0)
 }
 

@@ -90,13 +90,9 @@ func (s *stack) synOptions(b []byte, mss uint16, tsval, tsecr uint32, peer *stac
 	if peer != nil && !peer.has(optTimestamp) {
 		order = []byte{optMSS, optNop, optNop, optSACK, optNop, optScale}
 	}
+	unscaled := peer != nil && !peer.has(optScale)
 	n := 0
 	for i, o := range order {
-		if peer != nil && o == optScale && !peer.has(optScale) {
-			b[n] = 1
-			n++
-			continue
-		}
 		switch o {
 		case optMSS:
 			b[n], b[n+1] = 2, 4
@@ -111,12 +107,15 @@ func (s *stack) synOptions(b []byte, mss uint16, tsval, tsecr uint32, peer *stac
 			binary.BigEndian.PutUint32(b[n+6:], tsecr)
 			n += 10
 		case optNop:
-			if i+1 < len(order) && order[i+1] == optScale && peer != nil && !peer.has(optScale) {
-				continue // its window scale is not there to be aligned
+			if i+1 < len(order) && order[i+1] == optScale && unscaled {
+				continue // there is nothing to align
 			}
 			b[n] = 1
 			n++
 		case optScale:
+			if unscaled {
+				continue
+			}
 			b[n], b[n+1], b[n+2] = 3, 3, s.scale
 			n += 3
 		case optEnd:

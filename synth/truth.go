@@ -50,7 +50,8 @@ type flow struct {
 	finSeen, finAcked, anything [2]bool
 	highest                     [2]uint32 // offset beyond what has passed
 	helloSeen                   uint32
-	synAckAt                    int64
+	synAt, synAckAt             int64
+	muddled                     bool      // the handshake was repeated or lost in part
 	rtt                         [2]delays // 0 access side, 1 server side
 
 	// What answers said when the flow began.
@@ -248,12 +249,19 @@ func (g *Generator) observeSYN(f *flow, p *packet, d int) {
 		f.synAck++
 		f.synAckSeen = true
 		f.synAckAt = g.now
-		if p.cause != 0 && f.rtt[1].handshake < 0 {
-			f.rtt[1].handshake = g.now - p.cause
-			f.rtt[1].add(g.now - p.cause)
+		f.muddled = f.muddled || p.repeat || p.cause == 0
+		since := p.cause
+		if since == 0 {
+			since = f.synAt // what anybody at the tap would say
+		}
+		if since != 0 && f.rtt[1].handshake < 0 {
+			f.rtt[1].handshake = g.now - since
+			f.rtt[1].add(g.now - since)
 		}
 		return
 	}
+	f.muddled = f.muddled || p.repeat
+	f.synAt = g.now
 	if f.synSeen {
 		f.synRepeated[d]++
 	}
@@ -324,6 +332,7 @@ func (e *endpoint) segment(serial uint32) *segment {
 func (g *Generator) observeAck(c *conn, p *packet, d int) {
 	f := &c.flow
 	if d == 0 && f.synAckAt != 0 && f.rtt[0].handshake < 0 {
+		f.muddled = f.muddled || p.cause == 0
 		f.rtt[0].handshake = g.now - f.synAckAt
 		f.rtt[0].add(g.now - f.synAckAt)
 	}

@@ -68,7 +68,7 @@ func CreateTrace(path string, opt TraceOptions) (*TraceWriter, error) {
 		if opt.Split {
 			interfaces = interfaces[i : i+1]
 		}
-		if err := f.header(interfaces, w.snap); err != nil {
+		if err := f.header(interfaces); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", p, err), w.Close())
 		}
 	}
@@ -140,14 +140,11 @@ func (f *traceFile) close() error {
 
 const (
 	linkEthernet = 1
-	fullSnap     = 262144
+	fullSnap     = 262144 // also where frames are cut: DNS is not
 )
 
 // header writes what a file begins with.
-func (f *traceFile) header(interfaces []string, snap int) error {
-	if snap == 0 {
-		snap = fullSnap
-	}
+func (f *traceFile) header(interfaces []string) error {
 	le := binary.LittleEndian
 	var b []byte
 	if !f.ng {
@@ -155,13 +152,13 @@ func (f *traceFile) header(interfaces []string, snap int) error {
 		b = le.AppendUint16(b, 2)
 		b = le.AppendUint16(b, 4)
 		b = append(b, make([]byte, 8)...)
-		b = le.AppendUint32(b, uint32(snap))
+		b = le.AppendUint32(b, fullSnap)
 		b = le.AppendUint32(b, linkEthernet)
 	} else {
 		b = block(b, 0x0a0d0d0a, []byte{0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255})
 		for _, name := range interfaces {
 			body := []byte{linkEthernet, 0, 0, 0}
-			body = le.AppendUint32(body, uint32(snap))
+			body = le.AppendUint32(body, fullSnap)
 			body = option(body, 2, []byte(name))
 			body = option(body, 9, []byte{9}) // nanoseconds
 			body = option(body, 0, nil)

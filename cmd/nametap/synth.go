@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/probe"
+	"github.com/nametap/nametap/synth"
+	"github.com/nametap/nametap/synth/score"
+)
+
+// population are the flags that say what network to simulate.
+type population struct {
+	scenario string
+	options  synth.Options
+}
+
+func (p *population) register(cmd *cobra.Command, scenario string) {
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&p.scenario, "scenario", scenario, "`NAME` of a built-in scenario ("+strings.Join(synth.Scenarios(), ", ")+") or a YAML file")
+	f.Uint64Var(&p.options.Seed, "seed", 1, "same seed, same bytes")
+	f.DurationVar(&p.options.Duration, "duration", 0, "how much packet time (default: the scenario's)")
+	f.IntVar(&p.options.Subscribers, "subscribers-count", 0, "how many subscribers (default: the scenario's)")
+	f.StringVar(&p.options.Encapsulation, "encapsulation", "", "none, vlan, qinq, mpls or gtpu (default: the scenario's)")
+}
+
+func (p *population) generator() (*synth.Generator, error) {
+	if p.options.Duration < 0 || p.options.Subscribers < 0 {
+		return nil, usagef("--duration and --subscribers-count cannot be negative")
+	}
+	scenario, err := synth.LoadScenario(p.scenario)
+	if err != nil {
+		return nil, err
+	}
+	return synth.New(scenario, p.options)
+}
+
+func newSynth() *cobra.Command {
+	p := &population{}
+	var trace, truth string
+	var options synth.TraceOptions
+	cmd := &cobra.Command{
+		Use:   "synth -o TRACE",
+		Short: "Write a synthetic trace with the truth beside it",
+		Long: `synth simulates subscribers of a mobile network, with real handshakes, windows,
+losses and habits of their phones, as a tap in the core would see them, and
+writes the frames as pcap or pcapng (zstd or gzip by name). The truth is what
+the simulation did: a flow record of each connection, never computed by the
+analyser. "synth score" holds the one against the other.
+
+Scenarios are YAML; the built-in ones are a start for one's own.`,
+		Example: `  nametap synth --scenario busy-hour --seed 7 -o busy.pcap.zst --truth busy.jsonl
+  nametap synth --scenario quiet-hour --encapsulation gtpu -o gn.pcapng
+  nametap synth --scenario outage-2014 -o - | nametap analyze -
+  nametap synth score busy.pcap.zst busy.jsonl`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if trace == "" && truth == "" {
+				return usagef("say where the trace goes with -o FILE, or -o - for standard output")
+			}
+			generator, err := p.generator()
+			if err != nil {
+				return err
+			}
+			options.Stdout = cmd.OutOrStdout()
+			return writeTrace(cmd.Context(), generator, trace, truth, options)
+		},
+	}
+	p.register(cmd, "quiet-hour")
+	f := cmd.Flags()
+	f.StringVarP(&trace, "output", "o", "", "write the trace to `FILE`; - is standard output")
+	f.StringVar(&truth, "truth", "", "write the truth to `FILE`, as JSON Lines")
+	f.BoolVar(&options.Split, "split", false, "one file a direction, as a tap with two ports has them")
+	f.IntVar(&options.SnapLength, "snap-length", 0, "cut frames, but for DNS, to so many bytes")
+	cmd.AddCommand(newSynthScore(), newSynthShow())
+	return cmd
+}
+
+func writeTrace(ctx context.Context, g *synth.Generator, tracePath, truthPath string, options synth.TraceOptions) error {
+	var trace *synth.TraceWriter
+	var truth *synth.TruthWriter
+	var err error
+	if tracePath != "" {
+		if trace, err = synth.CreateTrace(tracePath, options); err != nil {
+			return err
+		}
+	}
+	if truthPath != "" {
+		if truth, err = synth.CreateTruth(truthPath, options.Stdout); err != nil {
+			return err
+		}
+	}
+	err = synth.Write(ctx, g, trace, truth, nil)
+	if trace != nil {
+		err = oneLine(err, trace.Close())
+	}
+	if truth != nil {
+		err = oneLine(err, truth.Close())
+	}
+	return err
+}
+
+func newSynthShow() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show NAME",
+		Short: "Print a built-in scenario as YAML",
+		Args:  exactly(1, "one scenario: "+strings.Join(synth.Scenarios(), ", ")),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			source, err := synth.ScenarioSource(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(source)
+			return err
+		},
+	}
+}
+
+func newSynthScore() *cobra.Command {
+	s := &settings{}
+	format, details := "table", false
+	cmd := &cobra.Command{
+		Use:   "score TRACE... TRUTH",
+		Short: "Hold what analyze says of a trace against the truth",
+		Args:  atLeast(2, "a trace (or one a direction) and its truth"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			if format != "table" && format != "json" {
+				return usagef("--format is table or json, not %q", format)
+			}
+			last := len(args) - 1
+			result, err := scoreTrace(cmd.Context(), s, args[:last], args[last])
+			if err != nil {
+				return err
+			}
+			return writeScore(cmd.OutOrStdout(), result, format, details)
+		},
+	}
+	s.register(cmd)
+	cmd.Flags().StringVar(&format, "format", format, "table or json")
+	cmd.Flags().BoolVar(&details, "differences", false, "also the first few flows that differ, of each kind")
+	return cmd
+}
+
+func scoreTrace(ctx context.Context, s *settings, traces []string, truth string) (*score.Score, error) {
+	result := score.New()
+	if err := synth.ReadTruth(truth, result.Truth); err != nil {
+		return nil, err
+	}
+	rules, err := s.loadRules()
+	if err != nil {
+		return nil, err
+	}
+	source, err := capture.Open(traces)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = source.Close() }() // reading is over by then
+	cfg := s.engine(rules)
+	cfg.Records = func(batch []flows.Record) {
+		for i := range batch {
+			result.Record(&batch[i])
+		}
+	}
+	engine, err := probe.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := engine.Run(ctx, source); err != nil {
+		return nil, err
+	}
+	result.Close()
+	return result, nil
+}
+
+func writeScore(w io.Writer, s *score.Score, format string, details bool) error {
+	if !details {
+		s.Differences = nil
+	}
+	if format == "json" {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(s)
+	}
+	if err := s.WriteTable(w); err != nil || !details {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(s.Differences, "\n"))
+	return err
+}
