@@ -114,7 +114,7 @@ func (g *Generator) resolve(sub uint32, r request) {
 	if sv.Rotate {
 		l.base = int32(g.rng.below(int(l.active)))
 	} else {
-		l.base = int32(mix(uint64(r.name)) % uint64(l.active))
+		l.base = int32(r.name&(1<<nameBits-1)) % l.active
 	}
 	// The operator's resolver has had the answer for some part of its time.
 	full := max(1, int64(time.Duration(sv.TTL)/time.Second))

@@ -133,7 +133,7 @@ func (s *Score) Record(r *flows.Record) {
 	if r.Reason.String() != t.EndReason {
 		s.show("end", "%v to %v: ended by %s, truth %s", key.subscriber, key.server, r.Reason, t.EndReason)
 	}
-	if t.OS != "" {
+	if t.OS != "" && t.SYNSeen {
 		s.OS.add(r.OS.String() == string(t.OS))
 	}
 }
@@ -217,8 +217,9 @@ func (s *Score) counters(r *flows.Record, t *synth.FlowTruth) {
 	check("fin", uint64(r.FIN), t.FIN)
 	check("rst", uint64(r.RST), t.RST)
 	s.Exact.add(exact)
-	s.loss(&s.Loss, "uplink_retransmitted", r, uint64(r.Retransmitted[up]), t.UplinkRetransmitted)
-	s.loss(&s.Loss, "downlink_retransmitted", r, uint64(r.Retransmitted[down]), t.DownlinkRetransmitted)
+	// A repeated SYN is a retransmission; the truth has it apart.
+	s.loss(&s.Loss, "uplink_retransmitted", r, uint64(r.Retransmitted[up]), t.UplinkRetransmitted+t.SYNRepeated)
+	s.loss(&s.Loss, "downlink_retransmitted", r, uint64(r.Retransmitted[down]), t.DownlinkRetransmitted+t.SYNACKRepeated)
 	s.loss(&s.Reordering, "uplink_out_of_order", r, uint64(r.OutOfOrder[up]), t.UplinkOutOfOrder)
 	s.loss(&s.Reordering, "downlink_out_of_order", r, uint64(r.OutOfOrder[down]), t.DownlinkOutOfOrder)
 }
