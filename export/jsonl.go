@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -50,7 +51,7 @@ func AppendRecord(b []byte, r *flows.Record, ids *Addresses) []byte {
 	o.microseconds("server_rtt_mean_s", r.RTTMean[flows.Up])
 	o.microseconds("access_rtt_min_s", float64(r.RTTMin[flows.Down]))
 	o.microseconds("access_rtt_mean_s", r.RTTMean[flows.Down])
-	o.optional("os", r.OS.String())
+	o.optional("os", cmp.Or(r.OSName, r.OS.String()))
 	o.optional("tunnel", r.Tunnel.String())
 	o.optional("apn", r.APN)
 	o.optional("imsi", r.IMSI)

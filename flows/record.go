@@ -38,7 +38,10 @@ type Record struct {
 	RTTMean                   [2]float64
 	RTTSamples                [2]uint32
 
+	// OS is what the SYN looks like; OSName, where it is set, what the
+	// device's type allocation code says, which is stronger.
 	OS     OS
+	OSName string
 	Tunnel decode.Tunnel
 
 	// Identity of the subscriber, where a control plane tells it: APN in

@@ -33,10 +33,11 @@ type budget struct {
 	hellos, dnsStreams           int
 
 	// of the engine, not of a partition
-	fragments int // bytes
-	roster    int // servers in each of the two copies
-	allServer int // presence of servers, all partitions together
-	sides     int // connections whose orientation is remembered, a generation
+	fragments int   // bytes
+	sessions  int64 // bytes
+	roster    int   // servers in each of the two copies
+	allServer int   // presence of servers, all partitions together
+	sides     int   // connections whose orientation is remembered, a generation
 }
 
 // plan divides memory among the tables. Flows and DNS entries get the most: by
@@ -51,8 +52,8 @@ func plan(memory int64) (budget, error) {
 	part := func(percent, cost int64) int { return share(percent, cost, 16) }
 	whole := func(percent, cost int64) int { return max(int(memory/100*percent/cost), 1024) }
 	return budget{
-		flows:       part(40, flowCost),
-		entries:     part(35, entryCost),
+		flows:       part(38, flowCost),
+		entries:     part(33, entryCost),
 		names:       part(6, nameCost),
 		subscribers: part(2, presenceCost),
 		servers:     part(2, presenceCost),
@@ -60,6 +61,7 @@ func plan(memory int64) (budget, error) {
 		hellos:      share(2, helloCost, 2),
 		dnsStreams:  share(1, dnsTCPCost, 1),
 		fragments:   int(memory / 100 * 2),
+		sessions:    memory / 100 * 4,
 		roster:      whole(1, rosterCost),
 		allServer:   whole(2, presenceCost),
 		sides:       whole(1, 16),

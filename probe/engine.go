@@ -15,6 +15,7 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/gtp"
 )
 
 // step is the length of packet time after which the partitions' clocks move and
@@ -36,6 +37,19 @@ type Config struct {
 	// answer may still name a flow.
 	DNSGrace, DNSStale time.Duration
 	Rules              *classify.Rules
+	// Dedup is how long after a packet an equal one counts as its copy; 0
+	// counts every copy as a packet.
+	Dedup time.Duration
+	// APNs are counted by name; all others together.
+	APNs []string
+	// VLANScopes says that each VLAN is an address space of its own.
+	VLANScopes bool
+	// Hash turns an IMSI into what may leave the process. Nil leaves it out.
+	Hash func(gtp.Digits) string
+	// OSOf tells the operating system of a type allocation code, "" where it
+	// does not know. Nil leaves it to the SYN.
+	OSOf func(tac string) string
+
 	// Records, if set, is given the flows that have ended, in batches and in
 	// no particular order. The slice is used again after the call.
 	Records func([]flows.Record)
@@ -62,6 +76,9 @@ type Engine struct {
 	mu       sync.Mutex
 	decoder  *decode.Decoder
 	sides    *sides
+	sessions *sessions
+	gateways gateways
+	dedup    dedup
 	current  *chunk
 	now      int64 // packet time, never going back
 	nextStep int64
@@ -137,6 +154,11 @@ func (e *Engine) allocate() error {
 	if e.sides, err = newSides(e.cfg.Subscribers, e.budget.sides, e.cfg.Seed); err != nil {
 		return err
 	}
+	if e.sessions, err = newSessions(e.budget.sessions, e.cfg.APNs, e.cfg.Seed); err != nil {
+		return err
+	}
+	e.gateways = newGateways()
+	e.dedup = newDedup(int64(e.cfg.Dedup), e.cfg.Seed)
 	e.decoder = decode.New(decode.Config{FragmentBytes: e.budget.fragments})
 	e.pools()
 	return nil
@@ -213,7 +235,7 @@ func (e *Engine) idle() {
 	if now := e.cfg.Clock() - second; now > e.now {
 		e.now = now
 		if now >= e.nextStep {
-			e.endStep()
+			e.endSteps()
 		}
 	}
 }
@@ -223,7 +245,7 @@ func (e *Engine) frame(l *lease, f *capture.Frame) {
 	if f.Time > e.now {
 		e.now = f.Time
 		if f.Time >= e.nextStep {
-			e.endStep()
+			e.endSteps()
 		}
 	}
 	if e.counts.frames == 0 {
@@ -250,30 +272,86 @@ func (e *Engine) frame(l *lease, f *capture.Frame) {
 	e.counts.outcomes[outcome]++
 	switch outcome {
 	case decode.TCP:
-		e.segment(c, p)
+		e.segment(c, p, f.Interface)
 	case decode.UDP:
-		e.datagram(c, p)
+		e.datagram(c, p, f.Interface)
 	}
 	if c.n == chunkPackets {
 		e.flush(0)
 	}
 }
 
-func (e *Engine) segment(c *chunk, p *decode.Packet) {
-	dir := e.sides.direction(p)
-	subscriber := p.Src
-	if dir == flows.Down {
-		subscriber = p.Dst
-	}
-	e.give(c, subscriber, work(dir))
+// origin is whose packet it is.
+type origin struct {
+	scope uint32
+	apn   uint8
+	dir   flows.Direction
 }
 
-// datagram picks the DNS answers out of UDP: what comes from port 53 or, where a
-// server answers from elsewhere, goes to it with the QR bit set (RFC 1035
-// section 4.1.1). Multicast DNS (5353), LLMNR (5355) and NetBIOS (137) have
-// ports of their own and are not DNS here.
-func (e *Engine) datagram(c *chunk, p *decode.Packet) {
+// segment hands a TCP segment to its subscriber's shard.
+func (e *Engine) segment(c *chunk, p *decode.Packet, port uint16) {
+	o, copied := e.origin(p, port)
+	if copied {
+		return
+	}
+	subscriber := p.Src
+	if o.dir == flows.Down {
+		subscriber = p.Dst
+	}
+	e.give(c, subscriber, o, work(o.dir))
+}
+
+// origin finds out whose packet it is, and whether it is a copy of one that has
+// been counted.
+func (e *Engine) origin(p *decode.Packet, port uint16) (o origin, copied bool) {
+	var gateway uint32
+	directed, known := false, false
+	if p.Tunnel == decode.TunnelGTP {
+		o.scope, o.apn, o.dir, directed, known = e.sessions.find(p)
+	}
+	if !directed {
+		o.dir = e.sides.direction(p)
+	}
+	switch {
+	case known:
+	case p.Tunnel == decode.TunnelGTP:
+		end := p.OuterDst
+		if o.dir == flows.Down {
+			end = p.OuterSrc
+		}
+		gateway = e.gateways.number(end)
+	case e.cfg.VLANScopes && p.VLAN != 0:
+		o.scope = vlanScope | uint32(p.VLAN)
+	}
+	first, copied := e.dedup.copied(p, port, gateway)
+	if copied {
+		if first != 0 && gateway != 0 && first != gateway {
+			e.gateways.same(first, gateway)
+		}
+		return o, true
+	}
+	if gateway != 0 {
+		o.scope = e.gateways.scope(gateway)
+	}
+	return o, false
+}
+
+// UDP ports of signalling.
+const (
+	portGTPC = 2123 // TS 29.060, TS 29.274
+	portPFCP = 8805 // TS 29.244
+)
+
+// datagram picks the DNS answers and the control plane out of UDP. A DNS answer
+// comes from port 53 or, where a server answers from elsewhere, goes to it with
+// the QR bit set (RFC 1035 section 4.1.1). Multicast DNS (5353), LLMNR (5355)
+// and NetBIOS (137) have ports of their own and are not DNS here.
+func (e *Engine) datagram(c *chunk, p *decode.Packet, port uint16) {
 	if p.SrcPort != portDNS {
+		if p.DstPort == portGTPC || p.SrcPort == portGTPC || p.DstPort == portPFCP || p.SrcPort == portPFCP {
+			e.control(p, port)
+			return
+		}
 		if p.DstPort != portDNS {
 			return
 		}
@@ -282,16 +360,42 @@ func (e *Engine) datagram(c *chunk, p *decode.Packet) {
 			return
 		}
 	}
+	o, copied := e.origin(p, port)
+	if copied {
+		return
+	}
 	e.sides.answered(p.Dst)
-	e.give(c, p.Dst, workDNS)
+	e.give(c, p.Dst, o, workDNS)
+}
+
+// control works a message of the control plane, which never comes in a user's
+// tunnel: what does, is a user's own.
+func (e *Engine) control(p *decode.Packet, port uint16) {
+	if p.Tunnel != decode.TunnelNone {
+		return
+	}
+	if _, copied := e.dedup.copied(p, port, 0); !copied {
+		e.sessions.controlMessage(p)
+	}
 }
 
 // give hands the packet decoded last to the shard of its subscriber.
-func (e *Engine) give(c *chunk, subscriber decode.Addr, w work) {
-	part := partitionOf(e.cfg.Seed, 0, subscriber.Prefix())
+func (e *Engine) give(c *chunk, subscriber decode.Addr, o origin, w work) {
+	part := partitionOf(e.cfg.Seed, o.scope, subscriberKey(o.scope, subscriber))
 	s := e.shardOf[part]
-	c.items[s] = append(c.items[s], item{uint16(c.n), part, w})
+	c.items[s] = append(c.items[s], item{scope: o.scope, packet: uint16(c.n), partition: part, work: w, apn: o.apn})
 	c.n++
+}
+
+// endSteps closes the current step and, after a pause, the empty one behind it:
+// what the last step before the pause taught is known from the first packet
+// after it on.
+func (e *Engine) endSteps() {
+	pause := e.nextStep != 0 && e.now >= e.nextStep+step
+	e.endStep()
+	if pause {
+		e.endStep()
+	}
 }
 
 // endStep closes the current step: all partitions advance to the last multiple
@@ -300,6 +404,7 @@ func (e *Engine) endStep() {
 	tick := e.now - e.now%step
 	e.nextStep = tick + step
 	e.flush(max(tick, 1))
+	e.sessions.advance(tick)
 	e.steps++
 	if e.steps > 1 {
 		e.exchange()
@@ -343,9 +448,34 @@ func (e *Engine) collect(a *partition, phase int) {
 	}
 	a.sightings[phase] = a.sightings[phase][:0]
 	if len(a.ended[phase]) > 0 {
+		for i := range a.ended[phase] {
+			e.identify(&a.ended[phase][i])
+		}
 		e.cfg.Records(a.ended[phase])
 		clear(a.ended[phase])
 		a.ended[phase] = a.ended[phase][:0]
+	}
+}
+
+// identify adds to a record what the control plane knows of its subscriber.
+func (e *Engine) identify(r *flows.Record) {
+	id, ok := e.sessions.identity(r.Key.Scope)
+	if !ok {
+		return
+	}
+	r.APN = e.sessions.table.APNName(id.apn)
+	if e.cfg.Hash != nil && id.imsi.Len() > 0 {
+		r.IMSI = e.cfg.Hash(id.imsi)
+	}
+	if id.tac == 0 {
+		return
+	}
+	r.TAC = fmt.Sprintf("%08d", id.tac)
+	if e.cfg.OSOf == nil {
+		return
+	}
+	if os := e.cfg.OSOf(r.TAC); os != "" {
+		r.OSName = os
 	}
 }
 

@@ -44,11 +44,11 @@ func (a *partition) opened(r uint32, f *flows.Flow) {
 	if a.late.full() {
 		a.drainOne()
 	}
-	a.late.push(lateFlow{r, f.Start})
+	a.late.push(lateFlow{r, f.Start, subscriberKey(f.Key.Scope, f.Key.Subscriber)})
 }
 
 func mapKey(f *flows.Flow) dnsmap.Key {
-	return dnsmap.Key{Subscriber: f.Key.Subscriber.Prefix(), Scope: f.Key.Scope, Server: dnsmap.Addr(f.Key.Server)}
+	return dnsmap.Key{Subscriber: subscriberKey(f.Key.Scope, f.Key.Subscriber), Scope: f.Key.Scope, Server: dnsmap.Addr(f.Key.Server)}
 }
 
 func (a *partition) keepAnswer(f *flows.Flow, name dnsmap.NameID, answered int64) {
@@ -158,6 +158,7 @@ func (a *partition) keepSNI(f *flows.Flow, sni []byte) {
 // judge settles the flow's name by the evidence there is. A flow without any,
 // in its first second, is left open to a late answer.
 func (a *partition) judge(r uint32, f *flows.Flow) {
+	a.delayedAnswer(f)
 	name, evidence := a.evidence(f)
 	if evidence == classify.EvidenceNone && f.Naming&namingLate != 0 {
 		f.Naming |= namingJudged
@@ -197,7 +198,7 @@ func (a *partition) evidence(f *flows.Flow) (dnsmap.NameID, classify.Evidence) {
 // fromRoster asks what other subscribers' answers say of the flow's server.
 func (a *partition) fromRoster(f *flows.Flow) dnsmap.NameID {
 	s := a.shard
-	asker := uint32(mix(f.Key.Subscriber.Prefix()^s.engine.cfg.Seed, uint64(f.Key.Scope))) | 1
+	asker := uint32(mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^s.engine.cfg.Seed, uint64(f.Key.Scope))) | 1
 	s.nameBuf = s.engine.rosters[s.phase].lookup(s.nameBuf[:0], f.Key.Server, f.Start, asker)
 	if len(s.nameBuf) == 0 {
 		return 0
@@ -234,27 +235,49 @@ func (a *partition) dropHello(f *flows.Flow) {
 func (a *partition) conclude(r uint32, f *flows.Flow) {
 	if f.Naming&namingLate != 0 {
 		a.lateAnswer(f)
+		f.Naming &^= namingLate
 	}
 	a.partialHello(f)
 	name, evidence := a.evidence(f)
 	a.settle(r, f, name, evidence)
 }
 
-// lateAnswer looks for an answer that came in the flow's first second.
-func (a *partition) lateAnswer(f *flows.Flow) {
-	f.Naming &^= namingLate
-	name, answered, state := a.dns.Lookup(mapKey(f), f.Start+lateAnswers)
-	if state == dnsmap.None || answered <= f.Start {
-		return
+// delayedAnswer takes an answer that by its packet time was valid at the flow's
+// first packet but reached us behind it: the queues of a network card are no
+// more in step than mirrors are. It reports whether the flow has a valid answer.
+func (a *partition) delayedAnswer(f *flows.Flow) bool {
+	if f.DNSName != 0 && f.Naming&namingStale == 0 {
+		return true
+	}
+	name, answered, state := a.dns.Lookup(mapKey(f), f.Start)
+	if state != dnsmap.Valid {
+		return false
 	}
 	a.keepAnswer(f, name, answered)
-	f.Naming &^= namingStale
+	f.Naming &^= namingStale | namingLate
+	return true
+}
+
+// lateAnswer takes an answer that came in the flow's first second, if there is
+// one.
+func (a *partition) lateAnswer(f *flows.Flow) bool {
+	if a.delayedAnswer(f) {
+		return true
+	}
+	name, answered, state := a.dns.Lookup(mapKey(f), f.Start+lateAnswers)
+	if state == dnsmap.None || answered <= f.Start {
+		return false
+	}
+	a.keepAnswer(f, name, answered)
+	f.Naming &^= namingStale | namingLate
+	return true
 }
 
 // lateFlow is a flow without an answer in its first second.
 type lateFlow struct {
-	record uint32
-	start  int64
+	record     uint32
+	start      int64
+	subscriber uint64 // subscriberKey
 }
 
 // lateQueue holds them in the order of their first packets.
@@ -287,19 +310,43 @@ func (a *partition) drainLate(now int64) {
 
 // drainOne ends the wait of the flow at the head of the queue.
 func (a *partition) drainOne() {
-	l := a.late.ring[a.late.head&(1<<lateQueueBits-1)]
+	l := &a.late.ring[a.late.head&(1<<lateQueueBits-1)]
 	a.late.head++
+	if f := a.waiting(l); f != nil {
+		a.lateAnswer(f)
+		a.unblock(l.record, f)
+	}
+}
+
+// answered lets the subscriber's flows that wait take the answer that has just
+// come: a second one must not rename them.
+func (a *partition) answered(subscriber uint64) {
+	for at := a.late.head; at != a.late.tail; at++ {
+		l := &a.late.ring[at&(1<<lateQueueBits-1)]
+		if l.subscriber != subscriber {
+			continue
+		}
+		if f := a.waiting(l); f != nil && a.lateAnswer(f) {
+			a.unblock(l.record, f)
+		}
+	}
+}
+
+// waiting returns the flow if it still waits. Its record may be another's by now.
+func (a *partition) waiting(l *lateFlow) *flows.Flow {
 	f := a.flows.Flow(l.record)
-	if f.Start != l.start || f.Naming&namingLate == 0 || !f.Live() {
-		return // its flow is over, and the record another's
+	if f.Start != l.start || f.Naming&namingLate == 0 || !f.Live() || f.Settled() {
+		return nil
 	}
-	if f.Settled() {
-		return
-	}
-	a.lateAnswer(f)
+	return f
+}
+
+// unblock ends the flow's wait, and settles it if only that was missing.
+func (a *partition) unblock(r uint32, f *flows.Flow) {
+	f.Naming &^= namingLate
 	if f.Naming&namingJudged == 0 {
 		return
 	}
 	name, evidence := a.evidence(f)
-	a.settle(l.record, f, name, evidence)
+	a.settle(r, f, name, evidence)
 }

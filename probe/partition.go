@@ -81,17 +81,20 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 }
 
 // key returns the segment's flow key.
-func key(p *decode.Packet, dir flows.Direction) flows.Key {
+func key(p *decode.Packet, scope uint32, dir flows.Direction) flows.Key {
 	if dir == flows.Up {
-		return flows.Key{Subscriber: p.Src, Server: p.Dst, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
+		return flows.Key{Subscriber: p.Src, Server: p.Dst, Scope: scope, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
 	}
-	return flows.Key{Subscriber: p.Dst, Server: p.Src, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
+	return flows.Key{Subscriber: p.Dst, Server: p.Src, Scope: scope, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
 }
 
 // segment works one TCP segment.
-func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction, hash uint64) {
+func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction, hash uint64, apn uint8) {
 	r, ev := a.flows.Segment(p, k, dir, hash)
 	f := a.flows.Flow(r)
+	if p.Tunnel != decode.TunnelNone {
+		a.shard.apns[apn].count(p, dir, ev)
+	}
 	if ev&flows.Opened != 0 {
 		f.Tunnel = p.Tunnel
 		a.opened(r, f)
@@ -110,7 +113,7 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 func (a *partition) present(f *flows.Flow) {
 	f.Minute = a.minute
 	seed := a.shard.engine.cfg.Seed
-	subscriber := mix(f.Key.Subscriber.Prefix()^seed, uint64(f.Key.Scope))
+	subscriber := mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^seed, uint64(f.Key.Scope))
 	a.subscribers.seen(subscriber, f.Class, a.minute)
 	server := fingerprint(seed, f.Key.Server)
 	if a.servers.seen(server, f.Class, a.minute) {
@@ -207,6 +210,10 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 	switch m.Parse(b, cut) {
 	case dnsmap.NotResponse:
 		return
+	case dnsmap.Cut:
+		if !m.Response {
+			return // cut before the header said what it is
+		}
 	case dnsmap.Malformed:
 		s.dnsMalformed++
 		return
@@ -222,7 +229,7 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 		return
 	}
 	class := a.classOf(name)
-	k := dnsmap.Key{Subscriber: subscriber.Prefix(), Scope: scope}
+	k := dnsmap.Key{Subscriber: subscriberKey(scope, subscriber), Scope: scope}
 	asker := uint32(mix(k.Subscriber^s.engine.cfg.Seed, uint64(scope))) | 1
 	reach := int64(s.engine.cfg.DNSGrace + s.engine.cfg.DNSStale)
 	for i := range m.Answers {
@@ -236,6 +243,7 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 			subscriber: asker, class: class,
 		}, m.QName)
 	}
+	a.answered(k.Subscriber)
 	a.names.Release(name)
 }
 

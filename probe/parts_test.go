@@ -307,7 +307,7 @@ func TestPlan(t *testing.T) {
 		part := int64(b.flows)*flowCost + int64(b.entries)*entryCost + int64(b.names)*nameCost +
 			int64(b.subscribers+b.servers)*presenceCost + int64(b.holes)*holesCost +
 			int64(b.hellos)*helloCost + int64(b.dnsStreams)*dnsTCPCost
-		total := part*partitions + int64(b.fragments) + 2*int64(b.roster)*rosterCost + int64(b.allServer)*presenceCost + int64(b.sides)*32
+		total := part*partitions + int64(b.fragments) + b.sessions + 2*int64(b.roster)*rosterCost + int64(b.allServer)*presenceCost + int64(b.sides)*32
 		if total > memory*21/20 {
 			t.Errorf("%d MiB: tables add up to %d MiB", memory>>20, total>>20)
 		}

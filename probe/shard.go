@@ -24,9 +24,11 @@ const (
 
 // item is one packet of a chunk, as the dispatcher hands it to a shard.
 type item struct {
+	scope     uint32
 	packet    uint16
 	partition uint8
 	work      work
+	apn       uint8
 }
 
 // shard is a goroutine's worth of partitions and the counters they share.
@@ -48,6 +50,7 @@ type shard struct {
 	timeouts [flows.MaxClasses]int64
 
 	classes        flows.Classes
+	apns           [MaxAPNs + apnListed]APNCounters
 	named          [classify.MaxIDs][classify.EvidenceCount]uint64
 	drift          uint64
 	streamsRefused uint64 // hellos and DNS over TCP that found no place
@@ -119,7 +122,7 @@ func (s *shard) group(c *chunk, items []item) {
 		}
 		p := &c.packets[it.packet]
 		t := s.parts[it.partition].flows
-		s.keys[i] = key(p, flows.Direction(it.work))
+		s.keys[i] = key(p, it.scope, flows.Direction(it.work))
 		s.hashes[i] = t.Hash(&s.keys[i])
 		sink += uint64(t.Touch(s.hashes[i]))
 	}
@@ -134,15 +137,15 @@ func (s *shard) group(c *chunk, items []item) {
 		p := &c.packets[it.packet]
 		a := s.parts[it.partition]
 		if it.work == workDNS {
-			a.datagram(p)
+			a.datagram(p, it.scope)
 		} else {
-			a.segment(p, &s.keys[i], flows.Direction(it.work), s.hashes[i])
+			a.segment(p, &s.keys[i], flows.Direction(it.work), s.hashes[i], it.apn)
 		}
 	}
 }
 
 // datagram works a UDP datagram from port 53.
-func (a *partition) datagram(p *decode.Packet) {
+func (a *partition) datagram(p *decode.Packet, scope uint32) {
 	payload := p.Payload()
-	a.response(p.Dst, 0, payload, uint32(len(payload)) < p.PayloadLen, p.Time)
+	a.response(p.Dst, scope, payload, uint32(len(payload)) < p.PayloadLen, p.Time)
 }

@@ -43,4 +43,13 @@
 //     handshake's, and of every segment that occupies sequence space and was
 //     sent once the time until the first acknowledgement that ends exactly
 //     where the segment ends.
+//   - Of the handshake's times only those of flows with truth_handshake_clean
+//     are beyond doubt; the others are what the tap saw, from the SYN that was
+//     answered where that is known.
+//   - The server hint (evidence "server") looks at the answers of the last six
+//     hours, of every subscriber, at once: an analyser that shares what it
+//     learns in steps may differ for a flow whose truth_hint_age_s is shorter
+//     than its step.
+//   - Silence is judged by the class that the naming rules give: an hour for
+//     chat, five minutes otherwise, one minute while nothing but SYNs passed.
 package synth

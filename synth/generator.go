@@ -121,8 +121,8 @@ func New(sc *Scenario, opt Options) (*Generator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encapsulation: %w", err)
 	}
-	if opt.Duration < 0 {
-		return nil, fmt.Errorf("duration %v: must be more than 0", opt.Duration)
+	if opt.Duration < 0 || opt.Duration > maxDuration {
+		return nil, fmt.Errorf("duration %v: must be more than 0 and at most ten years", opt.Duration)
 	}
 	if opt.Subscribers < 0 || opt.Subscribers > MaxSubscribers {
 		return nil, fmt.Errorf("subscribers %d: must be between 1 and %d", opt.Subscribers, MaxSubscribers)

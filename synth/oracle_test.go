@@ -279,7 +279,7 @@ func recount(t *testing.T, f *FlowTruth, packets []seenPacket) {
 	}
 	for i, p := range packets[1:] {
 		gap := time.Duration(p.at - packets[i].at)
-		if gap > time.Hour || gap > 5*time.Minute && f.Class != "chat" || gap > time.Minute && f.SYNACK == 0 && f.DownlinkPackets > 0 {
+		if gap > time.Hour || gap > 5*time.Minute && f.Class != "chat" || gap > time.Minute && f.UplinkPackets == f.SYN && f.DownlinkPackets == 0 {
 			t.Errorf("%v %v: %v of silence inside the flow", keyOf(f), f.Start, gap)
 		}
 	}

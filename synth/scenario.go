@@ -25,10 +25,13 @@ var builtin embed.FS
 // Duration is a time.Duration that is written as one in YAML ("90s").
 type Duration time.Duration
 
+// maxDuration keeps sums of times within 64 bits of nanoseconds.
+const maxDuration = 10 * 365 * 24 * time.Hour
+
 // UnmarshalYAML reads the notation of time.ParseDuration.
 func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	v, err := time.ParseDuration(n.Value)
-	if err != nil || v < 0 {
+	if err != nil || v < 0 || v > maxDuration {
 		return fmt.Errorf("line %d: %q is not a duration such as 90s, 15m or 5h", n.Line, n.Value)
 	}
 	*d = Duration(v)
@@ -377,7 +380,7 @@ func (c *checker) scenario(sc *Scenario) {
 		fmt.Sprintf("must be between 1 and %d", MaxSubscribers), "subscribers")
 	c.at(len(sc.Rhythm.Hourly) == 24, "must be 24 loads, one an hour", "rhythm", "hourly")
 	for i, v := range sc.Rhythm.Hourly {
-		c.at(v > 0 && v <= 1, "a load is above 0 and at most 1", "rhythm", "hourly", i)
+		c.at(v >= 0.001 && v <= 1, "a load is between 0.001 and 1", "rhythm", "hourly", i)
 	}
 	c.devices(sc)
 	c.network(sc)
@@ -514,7 +517,7 @@ func (c *checker) services(sc *Scenario) {
 			at(p > 0 && p < 65536, "must be between 1 and 65535", "ports", j)
 		}
 		at(slices.Contains(protocols, s.Protocol), "must be one of "+strings.Join(protocols, ", "), "protocol")
-		at(s.PerHour >= 0, "must not be negative", "per_hour")
+		at(s.PerHour >= 0 && s.PerHour <= 10_000, "must be between 0 and 10000", "per_hour")
 		total += s.PerHour
 		at(s.Protocol == "dead" || s.Protocol == "push" || s.Size.Median > 0, "must be more than 0", "size", "median")
 		at(s.Size.Tail == 0 || s.Size.TailAlpha > 0 && s.Size.TailFrom > 0, "tail_from and tail_alpha must be more than 0", "size", "tail")
@@ -558,6 +561,6 @@ func (c *checker) outage(sc *Scenario) {
 		c.at(err == nil, fmt.Sprint(err), "outage", "ladder", i)
 	}
 	c.at(o.WaitMin > 0 && o.WaitMax >= o.WaitMin, "must be more than 0 and at least wait_min", "outage", "wait_max")
-	c.at(o.Surge >= 1, "must be at least 1", "outage", "surge")
+	c.at(o.Surge >= 1 && o.Surge <= 100, "must be between 1 and 100", "outage", "surge")
 	c.at(o.Surge == 1 || o.Decay > 0, "must be more than 0", "outage", "decay")
 }

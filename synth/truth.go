@@ -161,8 +161,8 @@ func (g *Generator) learnHint(hints *[]hint, h hint) {
 // idleTimeout is how long the tap waits for c's next packet.
 func (g *Generator) idleTimeout(c *conn) int64 {
 	f := &c.flow
-	if f.synSeen && !f.synAckSeen && !c.hideDown {
-		return idleOpening
+	if f.syn > 0 && f.packets[0] == uint64(f.syn) && f.packets[1] == 0 {
+		return idleOpening // nothing but SYNs
 	}
 	if _, class, _ := g.verdict(c); class == "chat" {
 		return idleChat

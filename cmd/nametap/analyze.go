@@ -85,7 +85,10 @@ func (a *analysis) run(ctx context.Context) error {
 			return err
 		}
 	}
-	cfg := a.engine(rules)
+	cfg, err := a.engine(rules, a.errs)
+	if err != nil {
+		return err
+	}
 	records, err := a.records(&cfg)
 	if err != nil {
 		return err

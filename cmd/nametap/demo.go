@@ -68,7 +68,11 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	engine, err := probe.New(d.engine(rules))
+	cfg, err := d.engine(rules, stderr)
+	if err != nil {
+		return err
+	}
+	engine, err := probe.New(cfg)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,10 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cfg := d.engine(rules)
+	cfg, err := d.engine(rules, stderr)
+	if err != nil {
+		return err
+	}
 	cfg.Seed = export.RandomKey().Uint64()
 	cfg.Clock = func() int64 { return time.Now().UnixNano() }
 	closeRecords, err := d.records(&cfg, stdout, stderr, log)

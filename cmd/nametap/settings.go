@@ -17,6 +17,7 @@ import (
 
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/export"
+	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -29,10 +30,16 @@ type settings struct {
 	dnsStale     time.Duration
 	ids          string
 	pseudonymKey string
+	dedup        time.Duration
+	apns         []string
+	vlanScopes   bool
+	tac          string
 	shards       int
 	memory       bytesize
 	flows        string
 	filter       string
+
+	ownKey *export.Key // once it has been made
 }
 
 func (s *settings) register(cmd *cobra.Command) {
@@ -48,6 +55,10 @@ func (s *settings) register(cmd *cobra.Command) {
 	f.DurationVar(&s.dnsStale, "dns-stale", 6*time.Hour, "how long past its validity an answer may still name a flow")
 	f.StringVar(&s.ids, "subscriber-ids", "pseudonym", "subscriber addresses in what is written: pseudonym or address")
 	f.StringVar(&s.pseudonymKey, "pseudonym-key", "", "key `FILE` of the pseudonyms (default: one is made in the user's configuration directory)")
+	f.DurationVar(&s.dedup, "dedup", 5*time.Millisecond, "how long after a packet an equal one is its copy, from a second mirror port or tap point; 0 counts copies too")
+	f.StringSliceVar(&s.apns, "apn", nil, "count tunnelled traffic of this access point `NAME` by itself; repeatable, others fold into one")
+	f.BoolVar(&s.vlanScopes, "vlan-scopes", false, "each VLAN is an address space of its own")
+	f.StringVar(&s.tac, "tac", "", "operating systems by type allocation code: CSV `FILE` with lines such as 35331105,android")
 	f.IntVar(&s.shards, "shards", runtime.GOMAXPROCS(0), "worker goroutines; the output does not depend on it")
 	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G")
 	f.StringVar(&s.flows, "flows", "", "write a record of each finished flow to `PATH`, as JSON Lines; - is standard output")
@@ -65,6 +76,10 @@ func (s *settings) check() error {
 		return usagef("--dns-grace cannot be negative")
 	case s.dnsStale < 0:
 		return usagef("--dns-stale cannot be negative")
+	case s.dedup < 0 || s.dedup > time.Second:
+		return usagef("--dedup is between 0 and 1s, not %v: a later copy cannot be told from a repeat", s.dedup)
+	case len(s.apns) > probe.MaxAPNs:
+		return usagef("--apn can be given %d times at most", probe.MaxAPNs)
 	case s.memory < probe.MinMemory:
 		return usagef("--memory is too small for the tables; give at least %dM", probe.MinMemory>>20)
 	}
@@ -73,31 +88,64 @@ func (s *settings) check() error {
 
 func (s *settings) loadRules() (*classify.Rules, error) { return rulesFrom(s.rules) }
 
-// engine returns the configuration that the flags describe.
-func (s *settings) engine(rules *classify.Rules) probe.Config {
-	return probe.Config{
+// engine returns the configuration that the flags describe. warn is told where
+// identities cannot be kept.
+func (s *settings) engine(rules *classify.Rules, warn io.Writer) (probe.Config, error) {
+	cfg := probe.Config{
 		Shards:      s.shards,
 		Memory:      int64(s.memory),
 		Subscribers: s.subscribers,
 		Cascade:     s.evidence,
 		DNSGrace:    s.dnsGrace,
 		DNSStale:    s.dnsStale,
+		Dedup:       s.dedup,
+		APNs:        s.apns,
+		VLANScopes:  s.vlanScopes,
 		Rules:       rules,
 	}
+	if s.tac != "" {
+		table, err := loadTACs(s.tac)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.OSOf = func(tac string) string { return table[tac] }
+	}
+	if s.flows == "" {
+		return cfg, nil
+	}
+	key, err := s.key(warn)
+	if err != nil {
+		return cfg, err
+	}
+	hasher, err := gtp.NewHasher(key[:])
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Hash = func(imsi gtp.Digits) string { return hasher.Hash(gtp.IMSI, imsi) }
+	return cfg, nil
 }
 
-// addresses returns how subscriber addresses are written. Where no key can be
-// kept, one for this run alone is used, and warn is told.
+// addresses returns how subscriber addresses are written.
 func (s *settings) addresses(warn io.Writer) (*export.Addresses, error) {
 	if s.ids == "address" {
 		return export.ClearAddresses(), nil
 	}
+	key, err := s.key(warn)
+	if err != nil {
+		return nil, err
+	}
+	return export.Pseudonyms(key, s.subscribers), nil
+}
+
+// key returns the key of all pseudonyms: the named one, else the user's own,
+// which is made at its first use. Where none can be kept, one for this run alone
+// is used, and warn is told.
+func (s *settings) key(warn io.Writer) (export.Key, error) {
 	if s.pseudonymKey != "" {
-		key, err := export.LoadKey(s.pseudonymKey)
-		if err != nil {
-			return nil, err
-		}
-		return export.Pseudonyms(key, s.subscribers), nil
+		return export.LoadKey(s.pseudonymKey)
+	}
+	if s.ownKey != nil {
+		return *s.ownKey, nil
 	}
 	dir, err := os.UserConfigDir()
 	var key export.Key
@@ -108,7 +156,8 @@ func (s *settings) addresses(warn io.Writer) (*export.Addresses, error) {
 		_, _ = fmt.Fprintf(warn, "nametap: warning: pseudonyms hold for this run only: %v; name a key file with --pseudonym-key\n", err)
 		key = export.RandomKey()
 	}
-	return export.Pseudonyms(key, s.subscribers), nil
+	s.ownKey = &key
+	return key, nil
 }
 
 // prefixes is a flag of comma-separated CIDRs. The first use replaces the

@@ -166,7 +166,10 @@ func scoreTrace(ctx context.Context, s *settings, traces []string, truth string)
 		return nil, err
 	}
 	defer func() { _ = source.Close() }() // reading is over by then
-	cfg := s.engine(rules)
+	cfg, err := s.engine(rules, io.Discard)
+	if err != nil {
+		return nil, err
+	}
 	cfg.Records = func(batch []flows.Record) {
 		for i := range batch {
 			result.Record(&batch[i])

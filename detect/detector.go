@@ -1,0 +1,646 @@
+package detect
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	confirmBins  = 2
+	recoveryBins = int(2 * time.Hour / Width)
+	// adoptAfter is when a changed state of things is no event any more but
+	// how things are.
+	adoptAfter = 3 * 24 * time.Hour
+	// maxSeries bounds the memory: 160 KB a series and week-season.
+	maxSeries = 256
+)
+
+// Detector judges one bin after the other. It is not safe for concurrent use.
+type Detector struct {
+	series    map[Key]*series
+	incidents map[incidentKey]*incident
+	last      int64 // start of the last bin, 0 before the first
+	// Refused counts samples of series beyond the most that are kept.
+	Refused uint64
+}
+
+// series is the memory of one series.
+type series struct {
+	History  *history `json:"history"`
+	Slow     slow     `json:"slow"`
+	Run      int      `json:"run"`       // alarms in a row
+	RunStart int64    `json:"run_start"` // start of the first of them
+	Recovery int      `json:"recovery"`  // bins left in which a storm of reconnects is one
+
+	now Bin
+	j   judgement
+}
+
+// incidentKey: one incident at a time for an app, or for one group of it.
+type incidentKey struct{ App, Group string }
+
+// incident is an event in the making.
+type incident struct {
+	Event Event `json:"event"`
+	Quiet int   `json:"quiet"` // bins in a row without an alarm
+	// QuietStart is the first of them.
+	QuietStart int64 `json:"quiet_start"`
+	Bins       int   `json:"bins"`
+	// Sums over the event's bins.
+	Up, Down, ExpectedUp, ExpectedDown    float64
+	Attempts, ExpectedAttempts            float64
+	Flows, Carried, ExpectedSuccess       float64
+	Unanswered, AppLevel, OtherFails, DNS int // bins that speak for a verdict
+	Gone                                  int // bins in which nothing was tried
+	Signals                               int
+	Recovering                            bool `json:"recovering"`
+}
+
+// New returns a Detector that has seen nothing.
+func New() *Detector {
+	return &Detector{series: map[Key]*series{}, incidents: map[incidentKey]*incident{}}
+}
+
+// Step judges a bin and returns the events that it opened, or ended, or whose
+// recovery it ended, in a fixed order.
+func (d *Detector) Step(s *Step) []Event {
+	if d.last != 0 && s.Start <= d.last {
+		return nil // seen
+	}
+	if d.last != 0 && s.Start-d.last != int64(Width) {
+		d.gap()
+	}
+	d.last = s.Start
+	d.fill(s)
+	keys := d.keys()
+	for _, k := range keys {
+		x := d.series[k]
+		x.j = x.History.judge(s.Start, &x.now)
+	}
+	blind, why := d.blind(s)
+	var changed []Event
+	changed = d.tap(s.Start, blind, why, changed)
+	if blind {
+		for _, k := range keys {
+			d.series[k].Run = 0
+		}
+		return changed
+	}
+	d.count(s.Start, keys)
+	changed = d.apps(s, keys, changed)
+	d.learn(s.Start, keys)
+	return changed
+}
+
+// Open returns the events that last.
+func (d *Detector) Open() []Event {
+	var out []Event
+	for _, k := range d.incidentKeys() {
+		if i := d.incidents[k]; i.Event.End == 0 {
+			out = append(out, i.result())
+		}
+	}
+	return out
+}
+
+// total is the series of everything.
+var total = Key{}
+
+// fill puts the step's samples into the series.
+func (d *Detector) fill(s *Step) {
+	for _, x := range d.series {
+		x.now = Bin{}
+	}
+	whole := map[Key]bool{}
+	for i := range s.Samples {
+		if k := s.Samples[i].Key; k.Class == "" {
+			whole[k] = true
+		}
+	}
+	for i := range s.Samples {
+		k, b := s.Samples[i].Key, &s.Samples[i].Bin
+		d.put(k, b)
+		app := Key{App: k.App, Group: k.Group}
+		if k.Class != "" && !whole[app] {
+			d.put(app, b)
+		}
+		if k.Group == "" && (k.Class == "" || !whole[app]) {
+			d.put(total, b)
+		}
+	}
+	for k, x := range d.series {
+		if app := d.series[Key{App: k.App, Group: k.Group}]; k.Class != "" && x.now.Subscribers == 0 && app != nil {
+			x.now.Subscribers = app.now.Subscribers
+		}
+	}
+}
+
+func (d *Detector) put(k Key, b *Bin) {
+	x := d.series[k]
+	if x == nil {
+		if len(d.series) >= maxSeries {
+			d.Refused++
+			return
+		}
+		x = &series{History: &history{}}
+		d.series[k] = x
+	}
+	x.now.add(b)
+}
+
+// keys are the series in a fixed order: the whole before its parts.
+func (d *Detector) keys() []Key {
+	keys := make([]Key, 0, len(d.series))
+	for k := range d.series {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.App, b.App), cmp.Compare(a.Class, b.Class))
+	})
+	return keys
+}
+
+func (d *Detector) incidentKeys() []incidentKey {
+	keys := make([]incidentKey, 0, len(d.incidents))
+	for k := range d.incidents {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b incidentKey) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Group, b.Group))
+	})
+	return keys
+}
+
+// gap forgets what spans bins: time is missing before this one.
+func (d *Detector) gap() {
+	for _, x := range d.series {
+		x.Run, x.Recovery, x.Slow = 0, 0, slow{}
+	}
+	for _, i := range d.incidents {
+		i.Quiet = 0
+	}
+}
+
+// blind says whether the tap sees too little for anything to be concluded.
+func (d *Detector) blind(s *Step) (bool, string) {
+	if s.Tap.Known && float64(s.Tap.Dropped) > droppedShare*float64(s.Tap.Frames+s.Tap.Dropped) {
+		return true, "capture drops packets"
+	}
+	all := d.series[total]
+	if all == nil || !all.j.ok {
+		return false, ""
+	}
+	asked := s.DNS.Known && s.DNS.Asked > 0
+	switch {
+	case all.j.oneSided:
+		return true, "one direction is missing in all traffic"
+	case all.j.vanishedAttempts && !asked:
+		return true, "all traffic has gone at once"
+	case all.j.vanishedBytes && all.j.surge < leastSurge && d.everybodyGone():
+		return true, "all traffic has gone at once"
+	}
+	return false, ""
+}
+
+// everybodyGone says that no app still has its usual bytes.
+func (d *Detector) everybodyGone() bool {
+	for k, x := range d.series {
+		if k.App != "" && k.Class == "" && k.Group == "" && x.j.ok && x.j.expectedDown > 0 && !x.j.vanishedBytes {
+			return false
+		}
+	}
+	return true
+}
+
+// tap opens and ends the event of the tap itself.
+func (d *Detector) tap(start int64, blind bool, why string, changed []Event) []Event {
+	key := incidentKey{}
+	i := d.incidents[key]
+	if !blind {
+		if i == nil {
+			return changed
+		}
+		delete(d.incidents, key)
+		if i.Bins < confirmBins {
+			return changed
+		}
+		i.Event.End = start
+		return append(changed, i.result())
+	}
+	if i == nil {
+		calibrated := d.series[total] != nil && d.series[total].j.calibrated
+		i = &incident{Event: Event{Start: start, Verdict: TapFailure, Calibrated: calibrated, Reasons: []string{why}}, Signals: 2}
+		d.incidents[key] = i
+	}
+	i.Bins++
+	if all := d.series[total]; all != nil {
+		i.sum(&all.now, &all.j)
+	}
+	if i.Bins == confirmBins {
+		changed = append(changed, i.result())
+	}
+	return changed
+}
+
+// count keeps each series' run of alarms.
+func (d *Detector) count(start int64, keys []Key) {
+	for _, k := range keys {
+		x := d.series[k]
+		x.Slow.add(&x.j)
+		if !x.j.alarm() && (x.Recovery > 0 || !x.Slow.alarm()) {
+			x.Run = 0
+			continue
+		}
+		if x.Run == 0 {
+			x.RunStart = start
+		}
+		x.Run++
+	}
+}
+
+// apps opens, continues and ends the events of apps and groups.
+func (d *Detector) apps(s *Step, keys []Key, changed []Event) []Event {
+	alarmed := map[incidentKey][]Key{}
+	for _, k := range keys {
+		if k.App == "" || k.App == OtherApp || d.series[k].Run == 0 {
+			continue
+		}
+		at := incidentKey{k.App, k.Group}
+		alarmed[at] = append(alarmed[at], k)
+	}
+	// Groups first: what fails behind one gateway only is not the app's fault,
+	// even where that gateway has most of its traffic.
+	ats := make([]incidentKey, 0, len(alarmed))
+	for at := range alarmed {
+		ats = append(ats, at)
+	}
+	slices.SortFunc(ats, func(a, b incidentKey) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(b.Group, a.Group))
+	})
+	for _, at := range ats {
+		if at.Group != "" && !d.lonely(at) || at.Group == "" && d.groupFails(at.App) {
+			continue
+		}
+		d.open(at, alarmed[at])
+	}
+	for _, at := range d.incidentKeys() {
+		if at.App == "" {
+			continue
+		}
+		changed = d.proceed(s, at, alarmed[at], changed)
+	}
+	return changed
+}
+
+// lonely says that the app fails in this group and in no other that has flows
+// to judge by.
+func (d *Detector) lonely(at incidentKey) bool {
+	fine := false
+	for k, x := range d.series {
+		if k.App != at.App || k.Class != "" || k.Group == "" || k.Group == at.Group || !x.j.ok || x.now.Flows < leastFlows {
+			continue
+		}
+		if x.j.stays() {
+			return false
+		}
+		fine = true
+	}
+	return fine
+}
+
+// groupFails says that an event of one group of the app lasts, and of that group
+// alone.
+func (d *Detector) groupFails(app string) bool {
+	for at, i := range d.incidents {
+		if at.App == app && at.Group != "" && i.Event.End == 0 && d.lonely(at) {
+			return true
+		}
+	}
+	return false
+}
+
+// open begins an incident once one of its series is confirmed.
+func (d *Detector) open(at incidentKey, list []Key) {
+	if i := d.incidents[at]; i != nil && i.Event.End == 0 {
+		return
+	}
+	start, confirmed := int64(0), false
+	for _, k := range list {
+		x := d.series[k]
+		if x.Run >= confirmBins {
+			confirmed = true
+			if start == 0 || x.RunStart < start {
+				start = x.RunStart
+			}
+		}
+	}
+	if !confirmed {
+		return
+	}
+	if at.Group != "" && d.incidents[incidentKey{at.App, ""}] != nil {
+		return // the app as a whole fails already
+	}
+	d.incidents[at] = &incident{Event: Event{App: at.App, Group: at.Group, Start: start}}
+}
+
+// proceed takes an incident through the bin.
+func (d *Detector) proceed(s *Step, at incidentKey, alarmed []Key, changed []Event) []Event {
+	i := d.incidents[at]
+	app := d.series[Key{App: at.App, Group: at.Group}]
+	if i.Event.End != 0 {
+		return d.recover(s.Start, at, i, app, changed)
+	}
+	going := len(alarmed) > 0
+	for _, class := range i.Event.Classes {
+		if x := d.series[Key{App: at.App, Class: class, Group: at.Group}]; x != nil && x.j.stays() {
+			going = true
+		}
+	}
+	going = going || app.j.stays()
+	if !going {
+		if i.Quiet == 0 {
+			i.QuietStart = s.Start
+		}
+		i.Quiet++
+		if i.Quiet >= confirmBins {
+			i.Event.End = i.QuietStart
+			i.Recovering = d.storm(app)
+			d.setRecovery(at)
+			changed = append(changed, i.result())
+			if !i.Recovering {
+				delete(d.incidents, at)
+			}
+		}
+		return changed
+	}
+	i.Quiet = 0
+	d.describe(s, at, i, app, alarmed)
+	if i.Bins == 1 {
+		changed = append(changed, i.result())
+	}
+	if s.Start-i.Event.Start > int64(adoptAfter) {
+		i.Event.End = s.Start
+		i.note("it has lasted so long that it counts as normal from here on")
+		d.forget(at)
+		changed = append(changed, i.result())
+		delete(d.incidents, at)
+	}
+	return changed
+}
+
+// describe adds the bin to what the event says.
+func (d *Detector) describe(s *Step, at incidentKey, i *incident, app *series, alarmed []Key) {
+	i.Bins++
+	i.Event.Calibrated = i.Event.Calibrated || app.j.calibrated
+	spoke := 0
+	for _, k := range alarmed {
+		x := d.series[k]
+		if k.Class != "" && x.Run >= confirmBins && !slices.Contains(i.Event.Classes, k.Class) {
+			i.Event.Classes = append(i.Event.Classes, k.Class)
+			slices.Sort(i.Event.Classes)
+		}
+		if x.Run < confirmBins && i.Bins > 1 {
+			continue
+		}
+		n := 0
+		for _, spoken := range []bool{x.j.attemptsUp(), x.j.successDown(), x.j.bytesDown(), x.j.vanishedAttempts} {
+			if spoken {
+				n++
+			}
+		}
+		if n > spoke {
+			spoke = n
+			if n > i.Signals {
+				i.Signals = n
+				i.Event.Reasons = x.j.reasons(&x.now)
+			}
+		}
+		if x.j.answeredLoss > 0.5*x.j.loss && x.j.answeredLoss >= leastLoss {
+			i.Unanswered++
+		} else if x.j.successDown() {
+			i.AppLevel++
+		}
+		if x.j.vanishedAttempts {
+			i.Gone++
+		}
+	}
+	if len(i.Event.Reasons) == 0 {
+		i.Event.Reasons = []string{"a little less success and more attempts, for an hour and longer"}
+	}
+	if other := d.series[Key{App: OtherApp, Group: at.Group}]; other != nil && other.j.ok && other.j.successDown() {
+		i.OtherFails++
+	}
+	if s.DNS.Known && s.DNS.Asked > 0 {
+		failed := s.DNS.Failed + (s.DNS.Asked - min(s.DNS.Asked, s.DNS.Answered))
+		if float64(failed) > dnsFailedShare*float64(s.DNS.Asked) {
+			i.DNS++
+		}
+	}
+	i.sum(&app.now, &app.j)
+}
+
+func (i *incident) sum(b *Bin, j *judgement) {
+	if !j.ok {
+		return
+	}
+	i.Up += float64(b.BytesUp)
+	i.Down += float64(b.BytesDown)
+	i.ExpectedUp += j.expectedUp
+	i.ExpectedDown += j.expectedDown
+	i.Attempts += float64(b.Attempts)
+	i.ExpectedAttempts += j.expectedAttempts
+	i.Flows += float64(b.Flows)
+	i.Carried += float64(b.Carried)
+	i.ExpectedSuccess += j.expectedSuccess
+}
+
+func (i *incident) note(reason string) {
+	if !slices.Contains(i.Event.Reasons, reason) {
+		i.Event.Reasons = append(i.Event.Reasons, reason)
+	}
+}
+
+// result is the event as it stands.
+func (i *incident) result() Event {
+	e := i.Event
+	e.Classes = slices.Clone(e.Classes)
+	if e.Classes == nil {
+		e.Classes = []string{}
+	}
+	e.Reasons = slices.Clone(e.Reasons)
+	e.ResidueUp = ratio(i.Up, i.ExpectedUp)
+	e.ResidueDown = ratio(i.Down, i.ExpectedDown)
+	e.Attempts = ratio(i.Attempts, i.ExpectedAttempts)
+	e.Success = ratio(i.Carried, i.Flows)
+	e.SuccessBefore = ratio(i.ExpectedSuccess, float64(i.Bins))
+	if e.App != "" {
+		e.Verdict = i.verdict()
+	}
+	e.Confidence = i.confidence()
+	return e
+}
+
+func ratio(a, b float64) float64 {
+	if b <= 0 {
+		return 0
+	}
+	return a / b
+}
+
+// verdict is what most of the event's bins say.
+func (i *incident) verdict() Verdict {
+	switch {
+	case i.Event.Group != "":
+		return OurNetwork
+	case 2*i.DNS > i.Bins:
+		return DNSFailure
+	case 2*i.OtherFails > i.Bins:
+		return OurNetwork
+	case i.Gone > i.Unanswered+i.AppLevel || i.Unanswered > i.AppLevel:
+		return Unreachable
+	}
+	return AppFailure
+}
+
+func (i *incident) confidence() float64 {
+	c := 0.3 + 0.2*float64(min(i.Signals, 3))
+	if i.Gone > i.Unanswered+i.AppLevel && i.DNS == 0 {
+		c -= 0.2 // nothing is tried, and nothing says why
+	}
+	if i.Event.Calibrated {
+		c += 0.05
+	}
+	return max(0.1, min(c, 0.95))
+}
+
+// storm says that clients come back all at once.
+func (d *Detector) storm(app *series) bool {
+	return app.j.ok && float64(app.now.Attempts) >= leastSurge*app.j.expectedAttempts
+}
+
+// setRecovery marks the app's series, in which attempts may be high for a while
+// without anything being wrong.
+func (d *Detector) setRecovery(at incidentKey) {
+	for k, x := range d.series {
+		if k.App == at.App && k.Group == at.Group {
+			x.Recovery, x.Slow, x.Run = recoveryBins, slow{}, 0
+		}
+	}
+}
+
+// recover follows the storm of reconnects to its end.
+func (d *Detector) recover(start int64, at incidentKey, i *incident, app *series, changed []Event) []Event {
+	if app.Recovery > 1 && d.storm(app) {
+		i.Quiet = 0
+		return changed
+	}
+	if i.Quiet++; i.Quiet < confirmBins && app.Recovery > 1 {
+		return changed
+	}
+	i.Event.RecoveryEnd = start
+	for k, x := range d.series {
+		if k.App == at.App && k.Group == at.Group {
+			x.Recovery = 0
+		}
+	}
+	delete(d.incidents, at)
+	return append(changed, i.result())
+}
+
+// forget makes the series learn anew.
+func (d *Detector) forget(at incidentKey) {
+	for k, x := range d.series {
+		if k.App == at.App && (at.Group == "" || k.Group == at.Group) {
+			x.History, x.Slow, x.Run = &history{}, slow{}, 0
+		}
+	}
+}
+
+// learn takes the bin into the baselines of series that are well.
+func (d *Detector) learn(start int64, keys []Key) {
+	frozen := func(k Key) bool {
+		for _, at := range []incidentKey{{k.App, k.Group}, {k.App, ""}} {
+			if i := d.incidents[at]; i != nil && (i.Event.End == 0 || i.Recovering) {
+				return true
+			}
+		}
+		return false
+	}
+	anything := false
+	for _, k := range keys {
+		x := d.series[k]
+		if x.Recovery > 0 {
+			x.Recovery--
+		}
+		stop := frozen(k) || x.Run > 0
+		anything = anything || stop && k.App != ""
+		if k == total || stop {
+			continue
+		}
+		x.History.learn(start, featuresOf(&x.now))
+	}
+	if x := d.series[total]; x != nil && !anything {
+		x.History.learn(start, featuresOf(&x.now))
+	}
+}
+
+// state is a Detector as it is saved.
+type state struct {
+	Version   int           `json:"version"`
+	Last      int64         `json:"last_ns"`
+	Series    []seriesState `json:"series"`
+	Incidents []*incident   `json:"incidents"`
+}
+
+type seriesState struct {
+	Key
+	State *series `json:"state"`
+}
+
+const stateVersion = 1
+
+// MarshalJSON saves the state.
+func (d *Detector) MarshalJSON() ([]byte, error) {
+	s := state{Version: stateVersion, Last: d.last, Series: []seriesState{}, Incidents: []*incident{}}
+	for _, k := range d.keys() {
+		s.Series = append(s.Series, seriesState{k, d.series[k]})
+	}
+	for _, k := range d.incidentKeys() {
+		s.Incidents = append(s.Incidents, d.incidents[k])
+	}
+	return json.Marshal(s)
+}
+
+// UnmarshalJSON loads a state that MarshalJSON saved. On an error d is as it
+// was.
+func (d *Detector) UnmarshalJSON(b []byte) error {
+	var s state
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("detector state: %w", err)
+	}
+	if s.Version != stateVersion {
+		return fmt.Errorf("detector state: version %d, this program knows %d", s.Version, stateVersion)
+	}
+	if len(s.Series) > maxSeries {
+		return fmt.Errorf("detector state: %d series, at most %d", len(s.Series), maxSeries)
+	}
+	n := New()
+	n.last = s.Last
+	for _, x := range s.Series {
+		if x.State == nil || x.State.History == nil {
+			return fmt.Errorf("detector state: series %+v has no history", x.Key)
+		}
+		n.series[x.Key] = x.State
+	}
+	for _, i := range s.Incidents {
+		if i == nil {
+			return fmt.Errorf("detector state: an empty incident")
+		}
+		n.incidents[incidentKey{i.Event.App, i.Event.Group}] = i
+	}
+	*d = *n
+	return nil
+}

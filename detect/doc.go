@@ -1,0 +1,45 @@
+// Package detect tells when an app fails, from what a tap counts in bins of
+// time: an outage of the app, a network that does not reach it, a resolver that
+// does not answer, a network of ours that fails as a whole, or a tap that has
+// gone blind. The daemon and the report use it alike.
+//
+// It is pure: no clock, no input or output, no randomness. The same bins in the
+// same order give the same events, and the state can be saved as JSON and
+// loaded again between any two bins.
+//
+// # Signals
+//
+// Three signals are judged for each series (an app, one of its classes, either
+// of them behind one gateway), and none follows from another:
+//
+//   - attempts up: connection attempts per active subscriber rise, because
+//     clients that fail try again;
+//   - success down: a smaller share of the flows carries payload both ways, a
+//     smaller share of SYNs is answered, or servers reset more of them;
+//   - bytes per flow down.
+//
+// A fall in volume alone is no outage (it is every night), nor is a rise in
+// flows alone (it is every New Year). An outage to zero, where nothing is even
+// attempted, is judged apart, against what the time of the week leads us to
+// expect.
+//
+// # Baseline
+//
+// Counts are judged as logarithms, shares on the arcsine scale (Anscombe 1948),
+// where their sampling error does not depend on their value. What is expected
+// is the median, and its spread the median absolute deviation, of the same time
+// of the week in up to five weeks, two bins to either side included: an hour
+// that is unusual once moves neither. Before two such weeks have passed there is
+// no season; the last two hours stand in for it, only effects that no daily
+// rhythm has are believed, and events say that they are uncalibrated. Bins of an
+// event are not learned, and neither is the storm of reconnects after it.
+//
+// # Verdicts
+//
+// A series alarms in a bin; two bins in a row make an event, which starts with
+// the first of them and ends with the first of two quiet ones. Before a failure
+// is believed the tap itself is judged: where all traffic falls at once, other
+// apps' included and with no more attempts than before, where one direction is
+// missing everywhere, or where capture drops packets, the tap is at fault, and
+// nothing is said about apps.
+package detect

@@ -1,0 +1,241 @@
+package detect
+
+import (
+	"fmt"
+	"math"
+)
+
+// Thresholds. z is the distance from what is expected in units of its spread.
+const (
+	zAlarm = 4.0
+	zStay  = 2.0 // an event lasts while success is this far down
+	// A signal counts only with an effect that a person would call one.
+	leastLoss      = 0.10 // of the expected success
+	greatLoss      = 0.25 // enough by itself
+	leastSurge     = 1.25 // attempts per subscriber
+	leastFall      = 0.30 // bytes per flow
+	leastFlows     = 12   // in a bin, for a share to be judged
+	vanished       = 0.30 // of the expected attempts or bytes
+	vanishedNow    = 0.12 // the same without a season
+	leastExpected  = 20   // attempts in a bin, for their absence to mean something
+	slowBins       = 12
+	slowZ          = 2.0
+	slowLoss       = 0.06
+	slowSurge      = 1.10
+	oneSidedShare  = 0.5
+	droppedShare   = 0.05
+	dnsFailedShare = 0.3
+)
+
+// floors of the spreads: no traffic is steadier than this from one bin to the
+// next, however lucky the past.
+var floors = vector{
+	logAttempts: 0.10, logPerUser: 0.08, asinCarried: 0.02, asinAnswered: 0.02,
+	logBytes: 0.20, logDown: 0.20, logUp: 0.20, asinReset: 0.04,
+}
+
+// judgement is what the signals of one series say of one bin.
+type judgement struct {
+	ok         bool // there is a baseline
+	calibrated bool
+
+	// z of the three signals, positive for worse; 0 where nothing can be said.
+	attempts, success, bytes float64
+	// Effects: factor of attempts per subscriber, share of the expected
+	// success that is lost, share of the bytes per flow that is missing.
+	surge, loss, fall float64
+	answeredLoss      float64 // of the SYN/ACKs alone
+	reset             bool    // success is down by RSTs
+
+	vanishedAttempts bool
+	vanishedBytes    bool
+	oneSided         bool
+
+	expectedAttempts, expectedUp, expectedDown float64
+	expectedSuccess                            float64
+}
+
+// judge holds a bin against its baseline.
+func (h *history) judge(start int64, b *Bin) (j judgement) {
+	e, calibrated, ok := h.baseline(start, &floors)
+	if !ok {
+		return j
+	}
+	v := featuresOf(b)
+	j.ok, j.calibrated = true, calibrated
+	j.expectedAttempts = count(e[logAttempts])
+	j.expectedUp, j.expectedDown = count(e[logUp]), count(e[logDown])
+	j.expectedSuccess = share(e[asinCarried])
+	j.judgeAttempts(&v, &e)
+	j.judgeSuccess(b, &v, &e)
+	j.judgeBytes(b, &v, &e)
+	j.judgeAbsence(b, &v, &e)
+	j.oneSided = b.Flows >= leastFlows && float64(b.OneSided) > oneSidedShare*float64(b.Flows)
+	return j
+}
+
+func count(e expected) float64 {
+	if math.IsNaN(e.mid) {
+		return 0
+	}
+	return max(0, math.Expm1(e.mid))
+}
+
+func share(e expected) float64 {
+	if math.IsNaN(e.mid) {
+		return 0
+	}
+	s := math.Sin(e.mid)
+	return s * s
+}
+
+// noise is the spread with the sampling error of a count or share of n.
+func noise(spread, variance float64) float64 { return math.Sqrt(spread*spread + variance) }
+
+func (j *judgement) judgeAttempts(v *vector, e *[features]expected) {
+	d := v[logPerUser] - e[logPerUser].mid
+	if math.IsNaN(d) {
+		return
+	}
+	j.surge = math.Exp(d)
+	j.attempts = d / noise(e[logPerUser].spread, 1/(j.expectedAttempts+1))
+}
+
+// judgeSuccess takes the worst of three: flows that carry, SYNs that are
+// answered, flows that are not reset.
+func (j *judgement) judgeSuccess(b *Bin, v *vector, e *[features]expected) {
+	if b.Flows < leastFlows {
+		return
+	}
+	down := func(f int, n uint64) (z, loss float64) {
+		d := e[f].mid - v[f]
+		if math.IsNaN(d) || n < leastFlows {
+			return 0, 0
+		}
+		// The variance of the arcsine of a share of n is 1/4n.
+		z = d / noise(e[f].spread, 1/(4*float64(n)))
+		s := math.Sin(v[f])
+		return z, 1 - s*s/max(share(e[f]), 1e-9)
+	}
+	j.success, j.loss = down(asinCarried, b.Flows)
+	z, loss := down(asinAnswered, b.SYN)
+	j.answeredLoss = loss
+	if z > j.success {
+		j.success, j.loss = z, max(loss, j.loss)
+	}
+	// Resets: what is lost is the share of flows that they took.
+	d := v[asinReset] - e[asinReset].mid
+	if math.IsNaN(d) {
+		return
+	}
+	s := math.Sin(v[asinReset])
+	z, loss = d/noise(e[asinReset].spread, 1/(4*float64(b.Flows))), s*s-share(e[asinReset])
+	// Ordinary clients reset too, and in bursts: RSTs confirm, they do not
+	// convict.
+	if z >= zAlarm && loss >= leastLoss && j.success >= zStay {
+		j.reset = true
+		j.success, j.loss = max(z, j.success), max(loss, j.loss)
+	}
+}
+
+func (j *judgement) judgeBytes(b *Bin, v *vector, e *[features]expected) {
+	d := e[logBytes].mid - v[logBytes]
+	if math.IsNaN(d) || b.Flows < leastFlows {
+		return
+	}
+	j.fall = 1 - math.Exp(-d)
+	j.bytes = d / e[logBytes].spread
+}
+
+// judgeAbsence looks for what is not there at all.
+func (j *judgement) judgeAbsence(b *Bin, v *vector, e *[features]expected) {
+	limit := vanishedNow
+	if j.calibrated {
+		limit = vanished
+	}
+	if j.expectedAttempts >= leastExpected {
+		d := e[logAttempts].mid - v[logAttempts]
+		z := d / noise(e[logAttempts].spread, 1/(j.expectedAttempts+1))
+		j.vanishedAttempts = z >= zAlarm && float64(b.Attempts) <= limit*j.expectedAttempts
+	}
+	up, down := (e[logUp].mid-v[logUp])/e[logUp].spread, (e[logDown].mid-v[logDown])/e[logDown].spread
+	j.vanishedBytes = j.calibrated && up >= zAlarm && down >= zAlarm &&
+		float64(b.BytesUp) <= limit*j.expectedUp && float64(b.BytesDown) <= limit*j.expectedDown
+}
+
+func (j *judgement) attemptsUp() bool  { return j.attempts >= zAlarm-1 && j.surge >= leastSurge }
+func (j *judgement) successDown() bool { return j.success >= zAlarm && j.loss >= leastLoss }
+func (j *judgement) bytesDown() bool   { return j.bytes >= zAlarm-1 && j.fall >= leastFall }
+
+// alarm says that the bin is one of an outage.
+func (j *judgement) alarm() bool {
+	switch {
+	case !j.ok:
+		return false
+	case j.vanishedAttempts || j.vanishedBytes:
+		return true
+	case j.successDown():
+		return j.attemptsUp() || j.bytesDown() || j.loss >= greatLoss
+	}
+	// Success may be invisible (a mirror of one direction). Then both others
+	// have to speak, and clearly.
+	return j.calibrated && j.attempts >= zAlarm && j.surge >= 1.5 && j.bytes >= zAlarm && j.fall >= 0.5
+}
+
+// stays says that an event goes on.
+func (j *judgement) stays() bool {
+	return j.alarm() || j.ok && j.success >= zStay && j.loss >= leastLoss/2
+}
+
+// slow is the memory of the last bins, for failures too small for one of them.
+type slow struct {
+	Success  [slowBins]float64 `json:"success"`
+	Loss     [slowBins]float64 `json:"loss"`
+	Attempts [slowBins]float64 `json:"attempts"`
+	Surge    [slowBins]float64 `json:"surge"`
+	N        int               `json:"n"`
+}
+
+func (s *slow) add(j *judgement) {
+	at := s.N % slowBins
+	s.Success[at], s.Loss[at] = j.success, j.loss
+	s.Attempts[at], s.Surge[at] = j.attempts, j.surge
+	s.N++
+}
+
+// alarm says that over the last hour success was down and attempts were up, a
+// little but all the time.
+func (s *slow) alarm() bool {
+	if s.N < slowBins {
+		return false
+	}
+	return middle(s.Success) >= slowZ && middle(s.Loss) >= slowLoss &&
+		middle(s.Attempts) >= slowZ/2 && middle(s.Surge) >= slowSurge
+}
+
+func middle(v [slowBins]float64) float64 { return median(v[:]) }
+
+// reasons puts the signals into words.
+func (j *judgement) reasons(b *Bin) (r []string) {
+	if j.vanishedAttempts {
+		r = append(r, fmt.Sprintf("only %d connection attempts where some %.0f were to be expected", b.Attempts, j.expectedAttempts))
+	} else if j.attemptsUp() {
+		r = append(r, fmt.Sprintf("%.1f times the connection attempts per active subscriber", j.surge))
+	}
+	if j.successDown() {
+		r = append(r, fmt.Sprintf("%.0f %% of the usual success is gone", 100*min(1, j.loss)))
+	}
+	if j.reset {
+		r = append(r, "more connections end in a reset")
+	}
+	if j.answeredLoss >= leastLoss && j.successDown() {
+		r = append(r, fmt.Sprintf("%.0f %% of the SYNs that were answered before no longer are", 100*j.answeredLoss))
+	}
+	switch {
+	case j.vanishedBytes:
+		r = append(r, "hardly any bytes in either direction")
+	case j.bytesDown():
+		r = append(r, fmt.Sprintf("%.0f %% fewer bytes per flow", 100*j.fall))
+	}
+	return r
+}

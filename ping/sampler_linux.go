@@ -1,0 +1,120 @@
+package ping
+
+import (
+	"fmt"
+	"time"
+)
+
+// Sampler reads the connections of this machine. It is not safe for concurrent
+// use. Close it.
+type Sampler struct {
+	interval   time.Duration
+	namespaces *namespaces
+	owners     *owners
+	before     map[socketKey]Info
+	now        map[socketKey]Info
+	last       time.Time
+}
+
+// socketKey names a socket for as long as it lives. Cookies are given per
+// network namespace.
+type socketKey struct{ namespace, cookie uint64 }
+
+// NewSampler opens what it needs in its own network namespace. Interval is what
+// the first Sample takes for its period.
+func NewSampler(interval time.Duration) (*Sampler, error) {
+	n, err := newNamespaces()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read TCP connections: %w; sock_diag needs a kernel with CONFIG_INET_TCP_DIAG", err)
+	}
+	return &Sampler{interval: interval, namespaces: n, owners: newOwners(), before: map[socketKey]Info{}, now: map[socketKey]Info{}}, nil
+}
+
+// Close gives the sockets back.
+func (s *Sampler) Close() error {
+	s.namespaces.close()
+	return nil
+}
+
+// Sample reads all connections. What cannot be read is counted in Skipped; it
+// fails only where nothing at all can be read. Time is that of the sample, and
+// the period the time since the one before, at least a millisecond.
+func (s *Sampler) Sample(at time.Time) (*Sample, error) {
+	started := time.Now()
+	out := &Sample{Time: at, Period: s.interval}
+	if !s.last.IsZero() {
+		out.Period = max(at.Sub(s.last), time.Millisecond)
+	}
+	pids, err := processes()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the processes: %w; mount /proc", err)
+	}
+	s.namespaces.scan(pids)
+	clear(s.now)
+	alive := map[uint32]struct{}{}
+	var inodes []uint32
+	for _, ns := range s.namespaces.known {
+		if ns.diag == nil {
+			out.Skipped.Namespaces++
+			continue
+		}
+		first := len(out.Connections)
+		bad, dumpErr := ns.diag.dump(func(m *diagMessage) {
+			alive[m.inode] = struct{}{}
+			if c, ok := s.connection(ns, m, out.Period); ok {
+				out.Connections = append(out.Connections, c)
+				inodes = append(inodes, m.inode)
+			}
+		})
+		out.Skipped.Messages += bad
+		ns.sampled = dumpErr == nil
+		if dumpErr != nil {
+			err = dumpErr
+			out.Skipped.Namespaces++
+			out.Connections, inodes = out.Connections[:first], inodes[:first]
+			continue
+		}
+		out.Namespaces++
+	}
+	if out.Namespaces == 0 && err != nil {
+		return nil, fmt.Errorf("cannot read TCP connections: %w", err)
+	}
+	s.owners.keep(alive)
+	s.owners.resolve(inodes, pids)
+	for i := range out.Connections {
+		out.Connections[i].Process = s.owners.byInode[inodes[i]]
+	}
+	out.Open = len(s.now)
+	out.Skipped.Processes = max(s.namespaces.unseen, s.owners.unseen)
+	s.before, s.now = s.now, s.before
+	s.last = at
+	out.Took = time.Since(started)
+	return out, nil
+}
+
+// connection notes what the kernel says and tells whether it belongs into the
+// sample. A connection that moves between buckets during a dump can come twice.
+func (s *Sampler) connection(ns *namespace, m *diagMessage, period time.Duration) (Connection, bool) {
+	key := socketKey{ns.inode, m.cookie}
+	if _, twice := s.now[key]; twice {
+		return Connection{}, false
+	}
+	s.now[key] = m.info
+	c := Connection{
+		Local: m.local, Remote: m.remote, Namespace: ns.inode, NamespaceName: ns.name,
+		UID: int64(m.uid), Info: m.info,
+	}
+	before, known := s.before[key]
+	switch {
+	case known:
+		c.Counts = m.info.Since(&before)
+		return c, active(&m.info, &before, period)
+	case ns.sampled:
+		// It was not there at the sample before: all it has counted is of
+		// this period.
+		c.Counts = m.info.Since(&before)
+		return c, true
+	}
+	c.Counts, c.WholeLife = m.info.Since(&before), true
+	return c, recent(&m.info, period)
+}

@@ -1,0 +1,104 @@
+package probe
+
+import (
+	"encoding/binary"
+
+	"github.com/nametap/nametap/capture/decode"
+)
+
+// One packet can pass a tap twice: on two mirror ports, on S1-U and again on
+// S5-U, or going into and out of a switch whose port is mirrored. The copies are
+// equal from the inner IP header on but for what a router changes, the TTL and
+// checksums, and come within milliseconds. What keeps a true repeat of a sender
+// from being taken for a copy:
+//
+//   - IPv4 with an identification (RFC 6864 lets a sender of atomic packets
+//     choose any; most count): a repeat is a new packet with a new one. Same
+//     identification and same headers within the window: a copy.
+//   - IPv6, and IPv4 with identification 0: equal packets may be true ones
+//     (three duplicate acknowledgments within a millisecond are). Only what was
+//     seen in another place (interface, VLAN, tunnel or distance, by TTL) is a
+//     copy.
+//   - A retransmission comes a round trip or 200 ms later (RFC 6298), with
+//     another TSval where time stamps are in use; the window is shorter.
+//   - A third sighting in the place of the first is not explained by one tap
+//     point more, so each place counts once.
+
+// dedupSlots is a power of two: at two million packets a second and a window of
+// 5 ms, ten thousand packets are remembered.
+const dedupSlots = 1 << 15
+
+// dedup remembers the packets of the last few milliseconds.
+type dedup struct {
+	window int64 // nanoseconds; 0 turns it off
+	seed   uint64
+	slots  []dedupSlot
+	// Packets and Bytes (IP) counted as copies.
+	Packets, Bytes uint64
+}
+
+type dedupSlot struct {
+	mark    uint64
+	time    int64
+	place   uint32
+	gateway uint32 // number of the tunnel's gateway, 0 without one
+}
+
+func newDedup(window int64, seed uint64) dedup {
+	d := dedup{window: window, seed: seed}
+	if window > 0 {
+		d.slots = make([]dedupSlot, dedupSlots)
+	}
+	return d
+}
+
+// copied reports whether p is a copy of a packet seen a moment ago, and counts
+// it. port says on which interface p was captured, gateway in front of which
+// gateway; first is the gateway of the copy that counted.
+func (d *dedup) copied(p *decode.Packet, port uint16, gateway uint32) (first uint32, copied bool) {
+	if d.window == 0 {
+		return 0, false
+	}
+	mark, place := d.mark(p), placeOf(p, port)
+	s := &d.slots[mark&(dedupSlots-1)]
+	near := p.Time-s.time <= d.window && s.time-p.Time <= d.window
+	if s.mark == mark && near && (p.IPID != 0 || s.place != place) {
+		d.Packets++
+		d.Bytes += uint64(p.IPBytes)
+		return s.gateway, true
+	}
+	*s = dedupSlot{mark, p.Time, place, gateway}
+	return 0, false
+}
+
+// placeOf stands for where a packet was captured.
+func placeOf(p *decode.Packet, port uint16) uint32 {
+	h := mix(uint64(port)|uint64(p.VLAN)<<16|uint64(p.TTL)<<32, 1)
+	if p.Tunnel != decode.TunnelNone {
+		h = mix(h^uint64(p.TEID), p.OuterDst.Lo^p.OuterSrc.Lo<<1)
+	}
+	return uint32(h)
+}
+
+// mark stands for what copies have in common.
+func (d *dedup) mark(p *decode.Packet) uint64 {
+	h := mix(p.Src.Lo^p.Src.Hi^d.seed, p.Dst.Lo^p.Dst.Hi<<1)
+	h = mix(h^uint64(p.IPID)<<32^uint64(p.IPBytes), uint64(p.SrcPort)<<16|uint64(p.DstPort)|uint64(p.Protocol)<<32)
+	if p.Protocol == decode.ProtocolTCP {
+		h = mix(h^uint64(p.Seq)<<32^uint64(p.Ack), uint64(p.Flags)<<16|uint64(p.Window)|uint64(p.PayloadLen)<<32)
+		if p.HasTimestamps {
+			h = mix(h, uint64(p.TSval)<<32|uint64(p.TSecr))
+		}
+		if len(p.Transport) >= 18 {
+			// The checksum covers the payload: two segments of one stream with
+			// the same numbers and other bytes are not copies.
+			h ^= uint64(binary.BigEndian.Uint16(p.Transport[16:])) << 24
+		}
+		return h
+	}
+	payload := p.Payload()
+	if len(payload) >= 8 {
+		h = mix(h, binary.BigEndian.Uint64(payload))
+	}
+	return h
+}

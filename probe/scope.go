@@ -1,0 +1,223 @@
+package probe
+
+import (
+	"strings"
+
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/gtp"
+)
+
+// The key of a subscriber is ⟨scope, address⟩, because private addresses repeat
+// between access points. What the scope is, is known best from the control
+// plane, else from the tunnel, else from a configured VLAN:
+//
+//	0                    one address space (Gi)
+//	1 … 1<<30            a session of the control plane: its serial number. The
+//	                     address does not count then, so that a dual-stack
+//	                     handset is one subscriber
+//	gatewayScope | n     the gateway of a tunnel of which no session is known
+//	vlanScope | VLAN     a VLAN, where these are said to be networks of their own
+const (
+	gatewayScope = 1 << 31
+	vlanScope    = 1 << 30
+)
+
+// bySession reports whether the scope is a session's serial number.
+func bySession(scope uint32) bool { return scope != 0 && scope < vlanScope }
+
+// subscriberKey is what, beside the scope, tells subscribers apart.
+func subscriberKey(scope uint32, a decode.Addr) uint64 {
+	if bySession(scope) {
+		return 0
+	}
+	return a.Prefix()
+}
+
+// identity is what the control plane says of a session's owner, kept beyond the
+// session's end for the records of its last flows.
+type identity struct {
+	imsi  gtp.Digits
+	tac   uint32 // 0 is none
+	apn   gtp.APN
+	label uint8
+}
+
+// Labels of the APN counters: the configured ones come after these.
+const (
+	apnUnknown = iota // no session known
+	apnOther          // an APN that is not in the configured list
+	apnListed
+	// MaxAPNs bounds the list, and with it the number of series.
+	MaxAPNs = 32
+)
+
+// sessions follows the control plane for the dispatcher.
+type sessions struct {
+	table  *gtp.Table
+	labels map[string]uint8 // of listed APNs, by name
+	// known says by session index for which scope the identity was taken.
+	known []knownSession
+	// young and old are identities by scope. When young is full it becomes
+	// old: an identity is forgotten after one to two times the table's size
+	// of further sessions.
+	young, old map[uint32]identity
+	most       int
+
+	// tunnelled packets with and without a known session
+	identified, anonymous uint64
+}
+
+type knownSession struct {
+	scope uint32
+	label uint8
+}
+
+func newSessions(memory int64, apns []string, seed uint64) (*sessions, error) {
+	cfg := gtp.Config{Seed: seed}.ForMemory(memory)
+	table, err := gtp.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &sessions{
+		table: table, labels: map[string]uint8{}, most: cfg.Sessions,
+		young: map[uint32]identity{}, old: map[uint32]identity{},
+	}
+	for i, apn := range apns {
+		s.labels[strings.ToLower(apn)] = uint8(apnListed + i)
+	}
+	return s, nil
+}
+
+// controlMessage works a datagram of GTP-C or PFCP.
+func (s *sessions) controlMessage(p *decode.Packet) {
+	s.table.Control(p.Payload(), gtp.Addr(p.Src), gtp.Addr(p.Dst), p.SrcPort, p.DstPort, p.Time)
+}
+
+// advance lets old sessions go.
+func (s *sessions) advance(now int64) { s.table.Advance(now) }
+
+// find returns the scope of a tunnelled packet, the label of its APN and, where
+// the tunnel's end tells it, its direction.
+func (s *sessions) find(p *decode.Packet) (scope uint32, label uint8, dir flows.Direction, directed, ok bool) {
+	ref, d, ok := s.table.ByTEID(gtp.Addr(p.OuterDst), p.TEID)
+	if !ok {
+		s.anonymous++
+		return 0, apnUnknown, 0, false, false
+	}
+	s.identified++
+	for int(ref.Index) >= len(s.known) {
+		s.known = append(s.known, make([]knownSession, max(1024, len(s.known)))...)
+	}
+	k := &s.known[ref.Index]
+	if k.scope != ref.Scope {
+		*k = knownSession{ref.Scope, s.learn(ref)}
+	}
+	switch d {
+	case gtp.Uplink:
+		return ref.Scope, k.label, flows.Up, true, true
+	case gtp.Downlink:
+		return ref.Scope, k.label, flows.Down, true, true
+	}
+	return ref.Scope, k.label, 0, false, true
+}
+
+// learn keeps the identity of a session that is met for the first time.
+func (s *sessions) learn(ref gtp.Ref) (label uint8) {
+	session := s.table.Session(ref)
+	if session == nil {
+		return apnUnknown
+	}
+	id := identity{imsi: session.IMSI, apn: session.APN, label: apnOther}
+	if tac, ok := session.IMEI.TAC(); ok {
+		id.tac = tac
+	}
+	if l, ok := s.labels[s.table.APNName(session.APN)]; ok {
+		id.label = l
+	}
+	if len(s.young) >= s.most {
+		s.young, s.old = map[uint32]identity{}, s.young
+	}
+	s.young[ref.Scope] = id
+	return id.label
+}
+
+// identity returns what is known of a scope's owner.
+func (s *sessions) identity(scope uint32) (identity, bool) {
+	if !bySession(scope) {
+		return identity{}, false
+	}
+	if id, ok := s.young[scope]; ok {
+		return id, true
+	}
+	id, ok := s.old[scope]
+	return id, ok
+}
+
+// gateways numbers tunnel gateways where no session is known. A packet seen in
+// two tunnels (S1-U and S5-U) shows that both lead to one subscriber: from then
+// on the second gateway is another name of the first.
+type gateways struct {
+	numbers map[decode.Addr]uint32
+	parent  []uint32 // by number; number 0 is none
+}
+
+// maxGateways bounds them; a network has dozens. Those beyond share the last
+// number.
+const maxGateways = 4096
+
+func newGateways() gateways {
+	return gateways{numbers: map[decode.Addr]uint32{}, parent: []uint32{0}}
+}
+
+// number returns the gateway's own number.
+func (g *gateways) number(a decode.Addr) uint32 {
+	if n, ok := g.numbers[a]; ok {
+		return n
+	}
+	if len(g.parent) > maxGateways {
+		return maxGateways
+	}
+	n := uint32(len(g.parent))
+	g.numbers[a] = n
+	g.parent = append(g.parent, n)
+	return n
+}
+
+// scope returns the scope that the gateway's number stands for.
+func (g *gateways) scope(n uint32) uint32 {
+	for g.parent[n] != n {
+		n = g.parent[n]
+	}
+	return gatewayScope | n
+}
+
+// same notes that two gateways lead to the same subscribers.
+func (g *gateways) same(a, b uint32) {
+	a, b = g.scope(a)&^gatewayScope, g.scope(b)&^gatewayScope
+	g.parent[max(a, b)] = min(a, b)
+}
+
+// APNCounters add up the TCP traffic in tunnels of one access point name.
+type APNCounters struct {
+	Bytes, Packets [2]uint64
+	Flows          uint64
+	SYN, SYNACK    uint64
+	RST            uint64
+}
+
+func (c *APNCounters) count(p *decode.Packet, dir flows.Direction, ev flows.Event) {
+	c.Packets[dir]++
+	c.Bytes[dir] += uint64(p.IPBytes)
+	if ev&flows.Opened != 0 {
+		c.Flows++
+	}
+	switch {
+	case p.Flags&decode.RST != 0:
+		c.RST++
+	case p.Flags&(decode.SYN|decode.ACK) == decode.SYN:
+		c.SYN++
+	case p.Flags&decode.SYN != 0:
+		c.SYNACK++
+	}
+}
