@@ -31,7 +31,13 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	nametap = filepath.Join(dir, "nametap")
+	for _, sub := range []string{"bin", "home", "tmp"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	nametap = filepath.Join(dir, "bin", "nametap")
 	build := exec.Command("go", "build", "-o", nametap, "../cmd/nametap")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build ../cmd/nametap: %v\n%s", err, out)
@@ -39,8 +45,8 @@ func testMain(m *testing.M) int {
 	}
 	// What nametap keeps for a user must not come from, or go to, whoever runs
 	// the tests.
-	for _, name := range []string{"XDG_CONFIG_HOME", "HOME", "TMPDIR"} {
-		if err := os.Setenv(name, dir); err != nil {
+	for name, sub := range map[string]string{"XDG_CONFIG_HOME": "home", "HOME": "home", "TMPDIR": "tmp"} {
+		if err := os.Setenv(name, filepath.Join(dir, sub)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -123,6 +129,18 @@ type record struct {
 	SYNACK          uint64 `json:"syn_ack"`
 	FIN             uint64 `json:"fin"`
 	RST             uint64 `json:"rst"`
+
+	UplinkRetransmitted   uint64 `json:"uplink_retransmitted"`
+	DownlinkRetransmitted uint64 `json:"downlink_retransmitted"`
+	UplinkOutOfOrder      uint64 `json:"uplink_out_of_order"`
+	DownlinkOutOfOrder    uint64 `json:"downlink_out_of_order"`
+
+	ServerHandshake *float64 `json:"server_rtt_handshake_s"`
+	AccessHandshake *float64 `json:"access_rtt_handshake_s"`
+	ServerMin       *float64 `json:"server_rtt_min_s"`
+	AccessMin       *float64 `json:"access_rtt_min_s"`
+	ServerMean      *float64 `json:"server_rtt_mean_s"`
+	AccessMean      *float64 `json:"access_rtt_mean_s"`
 
 	Tunnel *string `json:"tunnel"`
 }

@@ -402,3 +402,13 @@ func (r *report) flows(t testing.TB, conns ...*conn) []record {
 func serverAt(last int) netip.AddrPort {
 	return netip.MustParseAddrPort(fmt.Sprintf("198.51.100.%d:443", last))
 }
+
+// savedAs writes a file for the program to read.
+func savedAs(t testing.TB, name string, b []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -142,7 +142,7 @@ func (h *history) baseline(start int64, floor *vector) (e [features]expected, ca
 		return e, false, false
 	}
 	number, slot := weekOf(start)
-	var same []packed
+	same := make([]packed, 0, weeks*(2*around+1))
 	seen := 0
 	for back := int64(1); back < weeks; back++ {
 		before := len(same)
@@ -170,16 +170,26 @@ func (h *history) baseline(start int64, floor *vector) (e [features]expected, ca
 	if !calibrated {
 		same = h.recent[:min(h.learned, recentBins)]
 	}
+	return summarize(same, floor), calibrated, true
+}
+
+// lately is what the last two hours were like.
+func (h *history) lately(floor *vector) [features]expected {
+	return summarize(h.recent[:min(h.learned, recentBins)], floor)
+}
+
+func summarize(bins []packed, floor *vector) (e [features]expected) {
 	for f := range e {
-		e[f] = robust(same, f, floor[f])
+		e[f] = robust(bins, f, floor[f])
 	}
-	return e, calibrated, true
+	return e
 }
 
 // robust returns median and scaled median absolute deviation of a feature, NaN
 // where it has fewer than four values.
 func robust(bins []packed, f int, floor float64) expected {
-	values := make([]float64, 0, len(bins))
+	var room [weeks * (2*around + 1)]float64
+	values := room[:0]
 	for i := range bins {
 		if v := bins[i][f]; v != absent {
 			values = append(values, float64(v)/scale)
@@ -197,7 +207,14 @@ func robust(bins []packed, f int, floor float64) expected {
 }
 
 func median(v []float64) float64 {
-	slices.Sort(v)
+	// Insertion: a few dozen values at most.
+	for i, x := range v {
+		for i > 0 && v[i-1] > x {
+			v[i] = v[i-1]
+			i--
+		}
+		v[i] = x
+	}
 	n := len(v)
 	return (v[(n-1)/2] + v[n/2]) / 2
 }

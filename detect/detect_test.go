@@ -66,9 +66,7 @@ func TestTrial(t *testing.T) {
 	fmt.Fprintln(w, "failure\tbegins\tfound\tafter\tverdict\tstart off\tend off\tfalse alerts")
 	for _, c := range trialCases {
 		for i, when := range whens {
-			for seed := range uint64(2) {
-				runTrial(t, w, &c, when.name, when.bin, 100+seed+uint64(i)*10)
-			}
+			runTrial(t, w, &c, when.name, when.bin, uint64(100+i))
 		}
 	}
 	w.Flush()
@@ -123,7 +121,7 @@ func runTrial(t *testing.T, w *tabwriter.Writer, c *trialCase, when string, from
 // TestQuiet: 28 days with rhythm, noise and spikes have no event at all, in a
 // big network, a small one, one with groups, and over a daylight-saving change.
 func TestQuiet(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		for _, c := range []struct {
 			name        string
 			subscribers float64

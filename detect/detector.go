@@ -350,16 +350,21 @@ func (d *Detector) open(at incidentKey, list []Key) {
 func (d *Detector) proceed(s *Step, at incidentKey, alarmed []Key, changed []Event) []Event {
 	i := d.incidents[at]
 	app := d.series[Key{App: at.App, Group: at.Group}]
+	if app == nil {
+		app = &series{} // refused: the classes alone speak
+	}
 	if i.Event.End != 0 {
 		return d.recover(s.Start, at, i, app, changed)
 	}
-	going := len(alarmed) > 0
+	going := app.j.stays()
+	for _, k := range alarmed {
+		going = going || d.series[k].j.stays()
+	}
 	for _, class := range i.Event.Classes {
 		if x := d.series[Key{App: at.App, Class: class, Group: at.Group}]; x != nil && x.j.stays() {
 			going = true
 		}
 	}
-	going = going || app.j.stays()
 	if !going {
 		if i.Quiet == 0 {
 			i.QuietStart = s.Start
@@ -406,7 +411,7 @@ func (d *Detector) describe(s *Step, at incidentKey, i *incident, app *series, a
 			continue
 		}
 		n := 0
-		for _, spoken := range []bool{x.j.attemptsUp(), x.j.successDown(), x.j.bytesDown(), x.j.vanishedAttempts} {
+		for _, spoken := range []bool{x.j.attemptsUp(), x.j.successDown(), x.j.bytesDown(), x.j.vanishedAttempts, x.j.vanishedBytes} {
 			if spoken {
 				n++
 			}

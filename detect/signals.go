@@ -18,6 +18,7 @@ const (
 	vanished       = 0.30 // of the expected attempts or bytes
 	vanishedNow    = 0.12 // the same without a season
 	leastExpected  = 20   // attempts in a bin, for their absence to mean something
+	leastForBytes  = 200  // the same for the absence of bytes, which few flows carry most of
 	slowBins       = 12
 	slowZ          = 2.0
 	slowLoss       = 0.06
@@ -61,6 +62,7 @@ func (h *history) judge(start int64, b *Bin) (j judgement) {
 	if !ok {
 		return j
 	}
+	lately := h.lately(&floors)
 	v := featuresOf(b)
 	j.ok, j.calibrated = true, calibrated
 	j.expectedAttempts = count(e[logAttempts])
@@ -69,7 +71,7 @@ func (h *history) judge(start int64, b *Bin) (j judgement) {
 	j.judgeAttempts(&v, &e)
 	j.judgeSuccess(b, &v, &e)
 	j.judgeBytes(b, &v, &e)
-	j.judgeAbsence(b, &v, &e)
+	j.judgeAbsence(b, &v, &e, &lately)
 	j.oneSided = b.Flows >= leastFlows && float64(b.OneSided) > oneSidedShare*float64(b.Flows)
 	return j
 }
@@ -147,20 +149,27 @@ func (j *judgement) judgeBytes(b *Bin, v *vector, e *[features]expected) {
 	j.bytes = d / e[logBytes].spread
 }
 
-// judgeAbsence looks for what is not there at all.
-func (j *judgement) judgeAbsence(b *Bin, v *vector, e *[features]expected) {
+// judgeAbsence looks for what is not there at all. It has to be missing both
+// from what the season promises and from what was there just before: a season
+// that a feast has spoiled is not believed, and neither is the fall of an
+// evening.
+func (j *judgement) judgeAbsence(b *Bin, v *vector, season, lately *[features]expected) {
 	limit := vanishedNow
 	if j.calibrated {
 		limit = vanished
 	}
-	if j.expectedAttempts >= leastExpected {
-		d := e[logAttempts].mid - v[logAttempts]
-		z := d / noise(e[logAttempts].spread, 1/(j.expectedAttempts+1))
-		j.vanishedAttempts = z >= zAlarm && float64(b.Attempts) <= limit*j.expectedAttempts
+	gone := func(f int, n uint64, least, sampling float64) bool {
+		for _, e := range []expected{season[f], lately[f]} {
+			z := (e.mid - v[f]) / noise(e.spread, sampling/(count(e)+1))
+			if !(z >= zAlarm) || count(e) < least || float64(n) > limit*count(e) {
+				return false
+			}
+		}
+		return true
 	}
-	up, down := (e[logUp].mid-v[logUp])/e[logUp].spread, (e[logDown].mid-v[logDown])/e[logDown].spread
-	j.vanishedBytes = j.calibrated && up >= zAlarm && down >= zAlarm &&
-		float64(b.BytesUp) <= limit*j.expectedUp && float64(b.BytesDown) <= limit*j.expectedDown
+	j.vanishedAttempts = gone(logAttempts, b.Attempts, leastExpected, 1)
+	j.vanishedBytes = j.calibrated && j.expectedAttempts >= leastForBytes &&
+		gone(logUp, b.BytesUp, 1, 0) && gone(logDown, b.BytesDown, 1, 0)
 }
 
 func (j *judgement) attemptsUp() bool  { return j.attempts >= zAlarm-1 && j.surge >= leastSurge }

@@ -102,10 +102,14 @@ func (n *network) poisson(mean float64) float64 {
 	}
 }
 
-// some draws how many of n have a property of probability p.
+// some draws how many of n have a property of probability p: the rarer side is
+// nearly Poisson.
 func (n *network) some(of, p float64) float64 {
-	if p >= 1 {
+	switch {
+	case p >= 1:
 		return of
+	case p > 0.5:
+		return math.Max(0, of-n.poisson(of*(1-p)))
 	}
 	return math.Min(of, n.poisson(of*p))
 }

@@ -64,7 +64,7 @@ const (
 	// stateOpen: traffic beyond the handshake.
 	stateOpen
 	// stateClosed: both FINs or a RST seen; the record stays for late
-	// segments (RFC 9293 section 3.6.1, TIME-WAIT).
+	// segments (RFC 9293 section 3.6, TIME-WAIT).
 	stateClosed
 )
 

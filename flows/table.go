@@ -311,8 +311,8 @@ func (t *Table) timeout(f *Flow) int64 {
 	return t.cfg.IdleTimeout[f.Class]
 }
 
-// ahead is how many seconds a packet may be ahead of the table's clock.
-const ahead = HalfOpenTimeout / second
+// maxAhead is how many seconds a packet may be ahead of the table's clock.
+const maxAhead = HalfOpenTimeout / second
 
 // clock returns a packet's time as the second in which it reached the table. A
 // packet from the past speaks now: were its flow as old as its time stamp, the
@@ -323,7 +323,7 @@ func (t *Table) clock(packet int64) uint32 {
 	if t.wheelNow == 0 {
 		t.wheelNow = max(sec, 0)
 	}
-	return uint32(min(max(sec, t.wheelNow), t.wheelNow+ahead))
+	return uint32(min(max(sec, t.wheelNow), t.wheelNow+maxAhead))
 }
 
 // Advance moves the table's clock to now and ends the flows that have been

@@ -157,7 +157,9 @@ func (e *Engine) allocate() error {
 	if e.sessions, err = newSessions(e.budget.sessions, e.cfg.APNs, e.cfg.Seed); err != nil {
 		return err
 	}
-	e.gateways = newGateways()
+	if e.gateways, err = newGateways(e.budget.sides); err != nil {
+		return err
+	}
 	e.dedup = newDedup(int64(e.cfg.Dedup), e.cfg.Seed)
 	e.decoder = decode.New(decode.Config{FragmentBytes: e.budget.fragments})
 	e.pools()
@@ -294,46 +296,59 @@ func (e *Engine) segment(c *chunk, p *decode.Packet, port uint16) {
 	if copied {
 		return
 	}
-	subscriber := p.Src
-	if o.dir == flows.Down {
-		subscriber = p.Dst
-	}
-	e.give(c, subscriber, o, work(o.dir))
+	e.give(c, subscriberOf(p, o.dir), o, work(o.dir))
 }
 
 // origin finds out whose packet it is, and whether it is a copy of one that has
 // been counted.
 func (e *Engine) origin(p *decode.Packet, port uint16) (o origin, copied bool) {
-	var gateway uint32
-	directed, known := false, false
-	if p.Tunnel == decode.TunnelGTP {
-		o.scope, o.apn, o.dir, directed, known = e.sessions.find(p)
+	if p.Tunnel != decode.TunnelGTP {
+		o.dir = e.sides.direction(p)
+		if _, copied = e.dedup.copied(p, port, 0); !copied {
+			o.scope, o.apn = e.bareScope(p, subscriberOf(p, o.dir))
+		}
+		return o, copied
 	}
+	scope, apn, dir, directed, known := e.sessions.find(p)
+	o = origin{scope, apn, dir}
 	if !directed {
 		o.dir = e.sides.direction(p)
 	}
-	switch {
-	case known:
-	case p.Tunnel == decode.TunnelGTP:
-		end := p.OuterDst
-		if o.dir == flows.Down {
-			end = p.OuterSrc
-		}
-		gateway = e.gateways.number(end)
-	case e.cfg.VLANScopes && p.VLAN != 0:
-		o.scope = vlanScope | uint32(p.VLAN)
+	if known {
+		_, copied = e.dedup.copied(p, port, 0)
+		return o, copied
 	}
+	end := p.OuterDst
+	if o.dir == flows.Down {
+		end = p.OuterSrc
+	}
+	gateway := e.gateways.number(end)
 	first, copied := e.dedup.copied(p, port, gateway)
-	if copied {
-		if first != 0 && gateway != 0 && first != gateway {
-			e.gateways.same(first, gateway)
-		}
-		return o, true
+	switch {
+	case !copied:
+		o.scope = e.gateways.scope(gateway, subscriberOf(p, o.dir))
+	case first != 0 && first != gateway:
+		e.gateways.same(first, gateway)
 	}
-	if gateway != 0 {
-		o.scope = e.gateways.scope(gateway)
+	return o, copied
+}
+
+func subscriberOf(p *decode.Packet, dir flows.Direction) decode.Addr {
+	if dir == flows.Up {
+		return p.Src
 	}
-	return o, false
+	return p.Dst
+}
+
+// bareScope is the scope of a packet outside of any tunnel.
+func (e *Engine) bareScope(p *decode.Packet, subscriber decode.Addr) (scope uint32, apn uint8) {
+	if e.cfg.VLANScopes && p.VLAN != 0 {
+		return vlanScope | uint32(p.VLAN), apnUnknown
+	}
+	if scope, apn, ok := e.sessions.owner(subscriber); ok {
+		return scope, apn
+	}
+	return e.gateways.owner(subscriber), apnUnknown
 }
 
 // UDP ports of signalling.

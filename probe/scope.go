@@ -6,6 +6,7 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/gtp"
+	"github.com/nametap/nametap/internal/arena"
 )
 
 // The key of a subscriber is ⟨scope, address⟩, because private addresses repeat
@@ -106,6 +107,31 @@ func (s *sessions) find(p *decode.Packet) (scope uint32, label uint8, dir flows.
 		return 0, apnUnknown, 0, false, false
 	}
 	s.identified++
+	label = s.label(ref)
+	switch d {
+	case gtp.Uplink:
+		return ref.Scope, label, flows.Up, true, true
+	case gtp.Downlink:
+		return ref.Scope, label, flows.Down, true, true
+	}
+	return ref.Scope, label, 0, false, true
+}
+
+// owner returns the session of a subscriber whose packets pass outside of any
+// tunnel, where the control plane says that the address is one session's alone.
+func (s *sessions) owner(a decode.Addr) (scope uint32, label uint8, ok bool) {
+	if s.table.Active() == 0 {
+		return 0, apnUnknown, false
+	}
+	ref, ok := s.table.ByUE(gtp.Addr(a), gtp.NoAPN)
+	if !ok {
+		return 0, apnUnknown, false
+	}
+	return ref.Scope, s.label(ref), true
+}
+
+// label returns the label of the session's APN.
+func (s *sessions) label(ref gtp.Ref) uint8 {
 	for int(ref.Index) >= len(s.known) {
 		s.known = append(s.known, make([]knownSession, max(1024, len(s.known)))...)
 	}
@@ -113,13 +139,7 @@ func (s *sessions) find(p *decode.Packet) (scope uint32, label uint8, dir flows.
 	if k.scope != ref.Scope {
 		*k = knownSession{ref.Scope, s.learn(ref)}
 	}
-	switch d {
-	case gtp.Uplink:
-		return ref.Scope, k.label, flows.Up, true, true
-	case gtp.Downlink:
-		return ref.Scope, k.label, flows.Down, true, true
-	}
-	return ref.Scope, k.label, 0, false, true
+	return k.label
 }
 
 // learn keeps the identity of a session that is met for the first time.
@@ -159,15 +179,29 @@ func (s *sessions) identity(scope uint32) (identity, bool) {
 // on the second gateway is another name of the first.
 type gateways struct {
 	numbers map[decode.Addr]uint32
-	parent  []uint32 // by number; number 0 is none
+	parent  []uint32 // by number; 0 is none
+	// behind remembers which gateway an address was seen behind last, for
+	// packets of its owner outside of tunnels. A slot holds one address; the
+	// next one with the same slot takes it over.
+	behind []behindSlot
+}
+
+type behindSlot struct {
+	prefix uint64
+	number uint32
 }
 
 // maxGateways bounds them; a network has dozens. Those beyond share the last
 // number.
 const maxGateways = 4096
 
-func newGateways() gateways {
-	return gateways{numbers: map[decode.Addr]uint32{}, parent: []uint32{0}}
+func newGateways(addresses int) (gateways, error) {
+	size := firstSlots
+	for size < addresses {
+		size *= 2
+	}
+	behind, err := arena.Make[behindSlot](size)
+	return gateways{numbers: map[decode.Addr]uint32{}, parent: []uint32{0}, behind: behind}, err
 }
 
 // number returns the gateway's own number.
@@ -184,17 +218,41 @@ func (g *gateways) number(a decode.Addr) uint32 {
 	return n
 }
 
-// scope returns the scope that the gateway's number stands for.
-func (g *gateways) scope(n uint32) uint32 {
+func (g *gateways) root(n uint32) uint32 {
 	for g.parent[n] != n {
 		n = g.parent[n]
 	}
-	return gatewayScope | n
+	return n
 }
 
-// same notes that two gateways lead to the same subscribers.
+// scope returns the scope that the gateway's number stands for, and remembers
+// that the subscriber is behind it.
+func (g *gateways) scope(n uint32, subscriber decode.Addr) uint32 {
+	prefix := subscriber.Prefix()
+	*g.slot(prefix) = behindSlot{prefix, n}
+	return gatewayScope | g.root(n)
+}
+
+func (g *gateways) slot(prefix uint64) *behindSlot {
+	return &g.behind[mix(prefix, 1)&uint64(len(g.behind)-1)]
+}
+
+// owner returns the scope of a subscriber whose packet passes bare.
+func (g *gateways) owner(subscriber decode.Addr) uint32 {
+	if len(g.parent) == 1 {
+		return 0
+	}
+	prefix := subscriber.Prefix()
+	if s := g.slot(prefix); s.prefix == prefix && s.number != 0 {
+		return gatewayScope | g.root(s.number)
+	}
+	return 0
+}
+
+// same notes that two gateways lead to the same subscribers. The one that was
+// met first keeps its name, because flows are open under it.
 func (g *gateways) same(a, b uint32) {
-	a, b = g.scope(a)&^gatewayScope, g.scope(b)&^gatewayScope
+	a, b = g.root(a), g.root(b)
 	g.parent[max(a, b)] = min(a, b)
 }
 

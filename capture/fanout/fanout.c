@@ -188,14 +188,24 @@ struct state {
 	u64 datagram, inner_datagram;       // what this is the first known fragment of
 	u32 off;
 	u32 next;
+	u32 worker;
 	u16 type;
 	u16 sport, dport;
 	u8 protocol;
-	bool has_ip, has_ports, v6, tunnel, answer;
-	bool chosen; // worker is final
-	bool stray;  // the last of the datagrams begins elsewhere
-	u32 worker;
+	u8 has_ip, has_ports, v6, tunnel, answer;
+	u8 chosen; // worker is final
+	u8 stray;  // the last of the datagrams begins elsewhere
 };
+
+// The state lies in a map and not on the stack, because the verifier keeps no
+// book of what a map holds: with every field's value in each of its states, the
+// number of paths through the loop over headers is beyond it.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct state);
+} states SEC(".maps");
 
 always u64 mix(u64 a, u64 b)
 {
@@ -671,7 +681,11 @@ always void link(struct __sk_buff *skb, struct state *s)
 SEC("socket")
 int fanout(struct __sk_buff *skb)
 {
-	struct state state = {}, *s = &state;
+	u32 zero = 0;
+	struct state *s = bpf_map_lookup_elem(&states, &zero);
+	if (!s)
+		return 0;
+	__builtin_memset(s, 0, sizeof(*s));
 	s->type = bpf_ntohs(skb->protocol);
 	typed(s);
 	for (int i = 0; i < MOST_HEADERS && s->next != DONE; i++) {

@@ -1,0 +1,23 @@
+// Package fanout decides which worker gets a packet of a live capture, in the
+// kernel: all packets of a subscriber (its DNS and TCP, both directions, on
+// every interface, inside or outside a tunnel) go to the worker that works the
+// subscriber's partition.
+//
+// A plain fanout hash cannot do that. It splits DNS from TCP, and in a GTP
+// tunnel it sees the two ends of the tunnel and nothing of the subscriber.
+//
+// There are two programs for a socket's fanout group (packet(7)):
+//
+//   - Load gives the whole one, in eBPF. It looks behind VLAN tags, MPLS, PPPoE,
+//     GTP-U (with options and extension headers, over IPv4 and IPv6), GRE,
+//     VXLAN and IP in IP, and keeps the fragments of a datagram together. It
+//     needs Linux 5.8 and the right to load programs.
+//   - Classic gives one in classic BPF, which needs no more rights than the
+//     socket itself. It knows IP, one VLAN tag, and GTP-U without extension
+//     headers.
+//
+// The program's source is fanout.c; its compiled form is part of the
+// repository, so that building needs no C compiler.
+package fanout
+
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -tags linux -output-stem program -cflags "-O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu" program fanout.c
