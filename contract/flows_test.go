@@ -255,11 +255,16 @@ func TestIdleTimeouts(t *testing.T) {
 		}},
 		{"an idle flow ends while others go on", func(tr *trace) []*conn {
 			c := tr.conn(alice, server).open().talk().ends("idle")
-			return []*conn{c, tr.clockwork(310*time.Second, 10*time.Second)}
+			return []*conn{c, tr.clockwork(320*time.Second, 10*time.Second)}
+		}},
+		{"a flow that is silent for too long when the trace ends is idle", func(tr *trace) []*conn {
+			c := tr.conn(alice, server).open().talk().ends("idle")
+			tr.wait(5*time.Minute + 100*time.Millisecond)
+			return []*conn{c, tr.conn(carol, serverAt(250)).syn()}
 		}},
 		{"a flow that speaks in time does not", func(tr *trace) []*conn {
 			c := tr.conn(alice, server).open().talk()
-			other := tr.clockwork(299*time.Second, 10*time.Second)
+			other := tr.clockwork(295*time.Second, 5*time.Second)
 			return []*conn{c.talk(), other}
 		}},
 		{"a chat of many silences is one flow", func(tr *trace) []*conn {
@@ -273,7 +278,7 @@ func TestIdleTimeouts(t *testing.T) {
 		}},
 		{"silence after one FIN is idle", func(tr *trace) []*conn {
 			c := tr.conn(alice, server).open().talk().segment(up, fin|ack, nil).ends("idle")
-			return []*conn{c, tr.clockwork(310*time.Second, 10*time.Second)}
+			return []*conn{c, tr.clockwork(320*time.Second, 10*time.Second)}
 		}},
 		{"a closed flow keeps its reason", func(tr *trace) []*conn {
 			c := tr.conn(alice, server).whole()

@@ -370,6 +370,10 @@ func (d *Detector) proceed(s *Step, at incidentKey, alarmed []Key, changed []Eve
 			i.QuietStart = s.Start
 		}
 		i.Quiet++
+		if i.Quiet >= confirmBins && i.Bins == 0 {
+			delete(d.incidents, at) // over before it was one
+			return changed
+		}
 		if i.Quiet >= confirmBins {
 			i.Event.End = i.QuietStart
 			i.Recovering = d.storm(app)

@@ -94,6 +94,15 @@ func share(e expected) float64 {
 // noise is the spread with the sampling error of a count or share of n.
 func noise(spread, variance float64) float64 { return math.Sqrt(spread*spread + variance) }
 
+// poissonZ is the signed root of the deviance of k events where lambda are
+// expected: close to normal down to a few events.
+func poissonZ(k, lambda float64) float64 {
+	if k <= lambda {
+		return 0
+	}
+	return math.Sqrt(2 * (k*math.Log(k/lambda) - (k - lambda)))
+}
+
 func (j *judgement) judgeAttempts(v *vector, e *[features]expected) {
 	d := v[logPerUser] - e[logPerUser].mid
 	if math.IsNaN(d) {
@@ -117,7 +126,11 @@ func (j *judgement) judgeSuccess(b *Bin, v *vector, e *[features]expected) {
 		// The variance of the arcsine of a share of n is 1/4n.
 		z = d / noise(e[f].spread, 1/(4*float64(n)))
 		s := math.Sin(v[f])
-		return z, 1 - s*s/max(share(e[f]), 1e-9)
+		// A handful of failures is not normal on any scale: they have to be
+		// too many for chance as well, from a level as bad as any usual one.
+		usual := math.Sin(max(0, e[f].mid-e[f].spread))
+		chance := poissonZ(float64(n)*(1-s*s), float64(n)*(1-usual*usual)+0.5)
+		return min(z, chance), 1 - s*s/max(share(e[f]), 1e-9)
 	}
 	j.success, j.loss = down(asinCarried, b.Flows)
 	z, loss := down(asinAnswered, b.SYN)

@@ -7,6 +7,7 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -94,6 +95,15 @@ func interfaceTotal(name, help string, get func(*capture.InterfaceStats) uint64)
 	return family{name: name, kind: counter, labels: interfaceLabels, help: help, emit: func(e *emitter, _ *probe.Snapshot) {
 		for i := range e.interfaces {
 			e.value(float64(get(&e.interfaces[i])), e.interfaces[i].Name)
+		}
+	}}
+}
+
+// apnTotal returns a counter by access point name, of a closed list.
+func apnTotal(name, help string, get func(*probe.APNCounters) uint64) family {
+	return family{name: name, kind: counter, labels: []string{"apn"}, help: help, emit: func(e *emitter, s *probe.Snapshot) {
+		for i := range s.GTP.APNs {
+			e.value(float64(get(&s.GTP.APNs[i].APNCounters)), s.GTP.APNs[i].Name)
 		}
 	}}
 }
@@ -289,6 +299,87 @@ var sections = []section{
 			func(s *probe.Snapshot) uint64 { return s.Fragments.Expired }),
 		total("fragmented_packets_evicted_total", "Fragmented IP packets given up for want of room.",
 			func(s *probe.Snapshot) uint64 { return s.Fragments.Evicted }),
+	}},
+	{"Tunnels", []family{
+		total("duplicate_packets_total", "Packets seen a second time within milliseconds, on another mirror port or tap point. They count nowhere else.",
+			func(s *probe.Snapshot) uint64 { return s.Duplicates }),
+		total("duplicate_bytes_total", "IP bytes of the packets seen a second time.",
+			func(s *probe.Snapshot) uint64 { return s.DuplicateBytes }),
+		level("gtp_sessions", "Sessions of the control plane that are known now.",
+			func(s *probe.Snapshot) float64 { return float64(s.GTP.Sessions) }),
+		level("gtp_endpoints", "Tunnel endpoints of the known sessions.",
+			func(s *probe.Snapshot) float64 { return float64(s.GTP.Endpoints) }),
+		level("gtp_gateways", "Tunnel gateways in front of which packets without a known session were seen.",
+			func(s *probe.Snapshot) float64 { return float64(s.GTP.Gateways) }),
+		{
+			name: "gtp_control_messages_total", kind: counter, labels: []string{"message"},
+			help: "Messages of GTP-C and PFCP by type.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				for k, n := range s.GTP.Messages {
+					e.value(float64(n), gtp.Kind(k).String())
+				}
+			},
+		},
+		{
+			name: "gtp_control_verdicts_total", kind: counter, labels: []string{"verdict"},
+			help: "Messages of GTP-C and PFCP by how reading them went.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				for v, n := range s.GTP.Malformed {
+					e.value(float64(n), gtp.Verdict(v).String())
+				}
+			},
+		},
+		{
+			name: "gtp_sessions_ended_total", kind: counter, labels: []string{"reason"},
+			help: "Sessions that ended, by why.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				e.value(float64(s.GTP.Deleted), "deleted")
+				e.value(float64(s.GTP.Replaced), "replaced")
+				e.value(float64(s.GTP.Expired), "expired")
+				e.value(float64(s.GTP.Evicted), "evicted")
+				e.value(float64(s.GTP.Merged), "merged")
+			},
+		},
+		total("gtp_sessions_opened_total", "Sessions that began.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.Created }),
+		total("gtp_exchanges_unanswered_total", "Requests of the control plane whose response was not seen in time.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.Unanswered }),
+		total("gtp_exchanges_unmatched_total", "Responses of the control plane whose request was not seen.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.Unmatched }),
+		total("gtp_exchanges_refused_total", "Responses of the control plane with a cause of failure.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.Refused }),
+		total("gtp_exchanges_unknown_session_total", "Exchanges about sessions that are not known: they began before the tap, or out of its sight.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.UnknownSession }),
+		total("gtp_exchanges_repeated_total", "Requests and responses of the control plane seen before.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.Repeated }),
+		total("gtp_table_losses_total", "Requests, endpoints and names of the control plane that found no room.",
+			func(s *probe.Snapshot) uint64 {
+				return s.GTP.ExchangesEvicted + s.GTP.EndpointsDropped + s.GTP.APNsRefused
+			}),
+		total("gtp_endpoints_reassigned_total", "Tunnel endpoints that went to another session.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.EndpointsReassigned }),
+		total("gtp_unknown_interfaces_total", "Tunnel endpoints of an interface type that is not known.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.UnknownInterfaces }),
+		total("gtp_identified_packets_total", "Tunnelled packets of TCP and DNS whose session is known.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.Identified }),
+		total("gtp_anonymous_packets_total", "Tunnelled packets of TCP and DNS whose session is not known.",
+			func(s *probe.Snapshot) uint64 { return s.GTP.Anonymous }),
+		apnTotal("apn_uplink_bytes_total", "IP bytes of tunnelled TCP flows from subscribers to servers.",
+			func(c *probe.APNCounters) uint64 { return c.Bytes[flows.Up] }),
+		apnTotal("apn_downlink_bytes_total", "IP bytes of tunnelled TCP flows from servers to subscribers.",
+			func(c *probe.APNCounters) uint64 { return c.Bytes[flows.Down] }),
+		apnTotal("apn_uplink_packets_total", "IP packets of tunnelled TCP flows from subscribers to servers.",
+			func(c *probe.APNCounters) uint64 { return c.Packets[flows.Up] }),
+		apnTotal("apn_downlink_packets_total", "IP packets of tunnelled TCP flows from servers to subscribers.",
+			func(c *probe.APNCounters) uint64 { return c.Packets[flows.Down] }),
+		apnTotal("apn_flows_opened_total", "Tunnelled TCP flows that began.",
+			func(c *probe.APNCounters) uint64 { return c.Flows }),
+		apnTotal("apn_tcp_syn_segments_total", "SYN segments in tunnels.",
+			func(c *probe.APNCounters) uint64 { return c.SYN }),
+		apnTotal("apn_tcp_syn_ack_segments_total", "SYN/ACK segments in tunnels.",
+			func(c *probe.APNCounters) uint64 { return c.SYNACK }),
+		apnTotal("apn_tcp_rst_segments_total", "RST segments in tunnels.",
+			func(c *probe.APNCounters) uint64 { return c.RST }),
 	}},
 	{"Tables", []family{
 		level("flow_table_entries", "Places taken in the flow tables. A closed flow keeps its place for late segments.",

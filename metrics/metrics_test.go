@@ -25,6 +25,7 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -46,6 +47,7 @@ func zero(classes ...string) *probe.Snapshot {
 	for i, class := range classes {
 		s.Classes[i].App, s.Classes[i].Class, _ = strings.Cut(class, "/")
 	}
+	s.GTP.APNs = []probe.APNSnapshot{{Name: "unknown"}, {Name: "other"}, {Name: "internet"}}
 	return s
 }
 
@@ -54,6 +56,7 @@ func builtin(t testing.TB) *probe.Snapshot {
 	t.Helper()
 	e, err := probe.New(probe.Config{
 		Shards: 1, Memory: probe.MinMemory, Rules: classify.Builtin(), Cascade: classify.DefaultCascade(),
+		APNs: []string{"internet"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -247,16 +250,29 @@ var labelValues = map[string][]string{
 	"evidence":  {"dns", "dns-stale", "none", "server", "sni"},
 	"rcode":     {"formerr", "noerror", "notimp", "nxdomain", "other", "refused", "servfail"},
 	"outcome":   {"fragment_held", "other_ip", "tcp", "udp"},
+	"apn":       {"internet", "other", "unknown"},
+	"message":   messages(),
+	"verdict":   {"bad_header", "bad_ie", "bad_version", "cut", "not_gtp_c", "ok", "too_short", "unknown_ie"},
 	"version":   nil, "commit": nil, "goversion": nil, "features": nil,
 }
 
 var reasons = map[string][]string{
-	"nametap_flows_closed_total":  {"evicted", "fin", "idle", "reused", "rst", "shutdown"},
-	"nametap_capture_drops_total": {"interface", "ring_full"},
+	"nametap_flows_closed_total":       {"evicted", "fin", "idle", "reused", "rst", "shutdown"},
+	"nametap_capture_drops_total":      {"interface", "ring_full"},
+	"nametap_gtp_sessions_ended_total": {"deleted", "evicted", "expired", "merged", "replaced"},
 	"nametap_decode_errors_total": {
 		"bad_fragment", "bad_ip", "bad_link", "bad_transport", "bad_tunnel", "cut_frame",
 		"fragment_table_full", "link_type", "not_ip", "too_deep",
 	},
+}
+
+// messages are the control plane's; their list is long, and gtp's to keep.
+func messages() []string {
+	var list []string
+	for k := range gtp.Kind(gtp.NumKinds) {
+		list = append(list, k.String())
+	}
+	return list
 }
 
 // TestZeroPage: every family is there before the first packet, with a series for

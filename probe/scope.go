@@ -174,6 +174,12 @@ func (s *sessions) identity(scope uint32) (identity, bool) {
 	return id, ok
 }
 
+func (s *sessions) snapshot(to *GTPSnapshot) {
+	to.Counters = *s.table.Counters()
+	to.Sessions, to.Endpoints = s.table.Active(), s.table.Endpoints()
+	to.Identified, to.Anonymous = s.identified, s.anonymous
+}
+
 // gateways numbers tunnel gateways where no session is known. A packet seen in
 // two tunnels (S1-U and S5-U) shows that both lead to one subscriber: from then
 // on the second gateway is another name of the first.
@@ -278,4 +284,15 @@ func (c *APNCounters) count(p *decode.Packet, dir flows.Direction, ev flows.Even
 	case p.Flags&decode.SYN != 0:
 		c.SYNACK++
 	}
+}
+
+func (c *APNCounters) add(o *APNCounters) {
+	for d := range 2 {
+		c.Bytes[d] += o.Bytes[d]
+		c.Packets[d] += o.Packets[d]
+	}
+	c.Flows += o.Flows
+	c.SYN += o.SYN
+	c.SYNACK += o.SYNACK
+	c.RST += o.RST
 }

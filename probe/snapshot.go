@@ -5,6 +5,7 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/gtp"
 )
 
 // Snapshot is the state of an Engine's counters between two chunks of packets.
@@ -20,7 +21,11 @@ type Snapshot struct {
 	Fragments     decode.FragmentStats
 	Source        capture.Stats
 
+	// Duplicates are packets that were copies of others, with their IP bytes.
+	Duplicates, DuplicateBytes uint64
+
 	DNS     DNSSnapshot
+	GTP     GTPSnapshot
 	Tables  TableSnapshot
 	Classes []ClassSnapshot
 	// Drift counts names under an app's domains that no class matches.
@@ -32,6 +37,26 @@ type DNSSnapshot struct {
 	Queries                         uint64
 	Responses, Addresses, Malformed uint64
 	Rcodes                          [16]uint64
+}
+
+// GTPSnapshot is what was seen of tunnels and their control plane.
+type GTPSnapshot struct {
+	gtp.Counters
+	Sessions  int // known now
+	Endpoints int // of their tunnels
+	// Identified and Anonymous count tunnelled packets with and without a
+	// known session.
+	Identified, Anonymous uint64
+	// Gateways counts those in front of which packets without a known session
+	// were seen.
+	Gateways int
+	APNs     []APNSnapshot
+}
+
+// APNSnapshot is the TCP traffic of one access point name.
+type APNSnapshot struct {
+	Name string
+	APNCounters
 }
 
 // TableSnapshot is how full the tables are, and what they had to let go.
@@ -94,6 +119,12 @@ func (e *Engine) dispatched(s *Snapshot) {
 	s.Outcomes = e.counts.outcomes
 	s.Fragments = e.decoder.FragmentStats()
 	s.DNS.Queries = e.counts.dnsQueries
+	s.Duplicates, s.DuplicateBytes = e.dedup.Packets, e.dedup.Bytes
+	e.sessions.snapshot(&s.GTP)
+	s.GTP.Gateways = len(e.gateways.parent) - 1
+	for _, name := range append([]string{"unknown", "other"}, e.cfg.APNs...) {
+		s.GTP.APNs = append(s.GTP.APNs, APNSnapshot{Name: name})
+	}
 	if e.source != nil {
 		s.Source = e.source.Stats()
 	}
@@ -109,6 +140,9 @@ func (s *shard) snapshot(to *Snapshot) {
 		to.DNS.Rcodes[i] += n
 	}
 	to.Drift += s.drift
+	for i := range to.GTP.APNs {
+		to.GTP.APNs[i].add(&s.apns[i])
+	}
 	to.Tables.StreamsRefused += s.streamsRefused
 	for id := range to.Classes {
 		to.Classes[id].Add(&s.classes[id])

@@ -1,0 +1,192 @@
+package tun
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/nametap/nametap/ping"
+)
+
+// tcpConnection is an application's connection, inside, and its continuation,
+// outside.
+type tcpConnection struct {
+	key      key
+	source   string // local address of the application
+	name     string
+	inside   *gonet.TCPConn
+	endpoint tcpip.Endpoint
+	outside  *net.TCPConn
+	raw      syscall.RawConn
+
+	mu     sync.Mutex
+	before ping.Info // at the last sample
+	final  ping.Info
+	ended  bool
+}
+
+// acceptTCP is called on a goroutine of its own for each SYN.
+func (e *Engine) acceptTCP(r *tcp.ForwarderRequest) {
+	if !e.begin() {
+		r.Complete(true)
+		return
+	}
+	defer e.work.Done()
+	if !e.tcp.reserve() {
+		e.refused.Add(1)
+		r.Complete(true)
+		return
+	}
+	defer e.tcp.release()
+	c, err := e.connect(r)
+	if err != nil {
+		e.failed.Add(1)
+		return
+	}
+	e.opened.Add(1)
+	e.tcp.put(c.key, c)
+	if e.ctx.Err() != nil {
+		c.close() // Stop may have looked through the table before
+	}
+	c.relay()
+	e.ended(c)
+}
+
+// connect opens the outer connection first, so that the application is told what
+// the server says. It completes r in either case.
+func (e *Engine) connect(r *tcp.ForwarderRequest) (*tcpConnection, error) {
+	id := r.ID()
+	c := &tcpConnection{key: keyOf(id), source: addrPort(id.RemoteAddress, 0).Addr().String()}
+	c.name = e.names.of(c.key.destination.Addr())
+	outside, err := e.dialer.DialContext(e.ctx, "tcp", c.key.destination.String())
+	if err != nil {
+		r.Complete(true)
+		return nil, err
+	}
+	c.outside = outside.(*net.TCPConn)
+	if c.raw, err = c.outside.SyscallConn(); err != nil {
+		r.Complete(true)
+		_ = c.outside.Close()
+		return nil, err
+	}
+	var queue waiter.Queue
+	endpoint, terr := r.CreateEndpoint(&queue)
+	r.Complete(terr != nil)
+	if terr != nil {
+		_ = c.outside.Close()
+		return nil, errors.New(terr.String())
+	}
+	c.endpoint = endpoint
+	c.inside = gonet.NewTCPConn(&queue, endpoint)
+	return c, nil
+}
+
+// relay carries bytes until both directions have ended. An end of one direction
+// is passed on as FIN, a failure of either side as RST to the other.
+func (c *tcpConnection) relay() {
+	done := make(chan error, 1)
+	go func() { done <- pipe(c.outside, c.inside) }()
+	err := pipe(c.inside, c.outside)
+	if err != nil {
+		c.reset()
+	}
+	if other := <-done; other != nil && err == nil {
+		c.reset()
+	}
+	c.noteFinal()
+	c.close()
+}
+
+// reset makes both sides end at once. The kernel's figures are taken first:
+// they go with the socket.
+func (c *tcpConnection) reset() {
+	c.noteFinal()
+	_ = c.outside.SetLinger(0)
+	c.endpoint.Abort()
+	_ = c.outside.Close()
+}
+
+func (c *tcpConnection) close() {
+	_ = c.inside.Close()
+	_ = c.outside.Close()
+}
+
+// noteFinal keeps what the kernel says while it still says it.
+func (c *tcpConnection) noteFinal() {
+	if info, ok := tcpInfo(c.raw); ok {
+		c.mu.Lock()
+		c.final = info
+		c.mu.Unlock()
+	}
+}
+
+// half is what pipe needs of its target.
+type half interface {
+	io.Writer
+	CloseWrite() error
+}
+
+var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+// pipe copies until the end and passes that on. After a failure the other
+// direction is woken by closing both.
+func pipe(to half, from io.Reader) error {
+	buf := buffers.Get().(*[64 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := from.Read(buf[:])
+		if n > 0 {
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				return abort(to, from, werr)
+			}
+		}
+		switch {
+		case err == io.EOF:
+			if cerr := to.CloseWrite(); cerr != nil {
+				return abort(to, from, cerr)
+			}
+			return nil
+		case err != nil:
+			return abort(to, from, err)
+		}
+	}
+}
+
+// abort ends both sides at once with RST, so that the pipe of the other
+// direction does not wait for a peer that will never speak.
+func abort(to, from any, err error) error {
+	for _, side := range []any{to, from} {
+		if c, ok := side.(*net.TCPConn); ok {
+			_ = c.SetReadDeadline(time.Unix(1, 0))
+		}
+		if c, ok := side.(*gonet.TCPConn); ok {
+			_ = c.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+	return err
+}
+
+// tcpInfo asks the kernel. It is false for a socket that is closed.
+func tcpInfo(raw syscall.RawConn) (ping.Info, bool) {
+	var buf [512]byte // the structure has 280 bytes, and grows
+	length := uint32(len(buf))
+	var errno syscall.Errno
+	err := raw.Control(func(fd uintptr) {
+		_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
+			uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&length)), 0)
+	})
+	if err != nil || errno != 0 {
+		return ping.Info{}, false
+	}
+	return ping.ParseInfo(buf[:min(int(length), len(buf))])
+}
