@@ -352,10 +352,15 @@ var sections = []section{
 			func(s *probe.Snapshot) uint64 { return s.GTP.UnknownSession }),
 		total("gtp_exchanges_repeated_total", "Requests and responses of the control plane seen before.",
 			func(s *probe.Snapshot) uint64 { return s.GTP.Repeated }),
-		total("gtp_table_losses_total", "Requests, endpoints and names of the control plane that found no room.",
-			func(s *probe.Snapshot) uint64 {
-				return s.GTP.ExchangesEvicted + s.GTP.EndpointsDropped + s.GTP.APNsRefused
-			}),
+		{
+			name: "gtp_table_losses_total", kind: counter, labels: []string{"reason"},
+			help: "What the control plane told and no room was found for.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				e.value(float64(s.GTP.ExchangesEvicted), "exchange")
+				e.value(float64(s.GTP.EndpointsDropped), "endpoint")
+				e.value(float64(s.GTP.APNsRefused), "apn")
+			},
+		},
 		total("gtp_endpoints_reassigned_total", "Tunnel endpoints that went to another session.",
 			func(s *probe.Snapshot) uint64 { return s.GTP.EndpointsReassigned }),
 		total("gtp_unknown_interfaces_total", "Tunnel endpoints of an interface type that is not known.",

@@ -258,6 +258,7 @@ var labelValues = map[string][]string{
 
 var reasons = map[string][]string{
 	"nametap_flows_closed_total":       {"evicted", "fin", "idle", "reused", "rst", "shutdown"},
+	"nametap_gtp_table_losses_total":   {"apn", "endpoint", "exchange"},
 	"nametap_capture_drops_total":      {"interface", "ring_full"},
 	"nametap_gtp_sessions_ended_total": {"deleted", "evicted", "expired", "merged", "replaced"},
 	"nametap_decode_errors_total": {

@@ -1,4 +1,5 @@
-// SPDX-License-Identifier: Apache-2.0
+//go:build ignore
+
 //
 // Which worker gets a packet: the one that works its subscriber's partition.
 //
