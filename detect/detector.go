@@ -78,7 +78,7 @@ func (d *Detector) Step(s *Step) []Event {
 	keys := d.keys()
 	for _, k := range keys {
 		x := d.series[k]
-		x.j = x.History.judge(s.Start, &x.now)
+		x.j = x.History.judge(s.Start, &x.now, k.Class == "")
 	}
 	blind, why := d.blind(s)
 	var changed []Event
@@ -358,12 +358,7 @@ func (d *Detector) proceed(s *Step, at incidentKey, alarmed []Key, changed []Eve
 	}
 	going := app.j.stays()
 	for _, k := range alarmed {
-		going = going || d.series[k].j.stays()
-	}
-	for _, class := range i.Event.Classes {
-		if x := d.series[Key{App: at.App, Class: class, Group: at.Group}]; x != nil && x.j.stays() {
-			going = true
-		}
+		going = going || d.series[k].j.alarm()
 	}
 	if !going {
 		if i.Quiet == 0 {

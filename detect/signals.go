@@ -56,8 +56,9 @@ type judgement struct {
 	expectedSuccess                            float64
 }
 
-// judge holds a bin against its baseline.
-func (h *history) judge(start int64, b *Bin) (j judgement) {
+// judge holds a bin against its baseline. whole says that the series is all of an
+// app.
+func (h *history) judge(start int64, b *Bin, whole bool) (j judgement) {
 	e, calibrated, ok := h.baseline(start, &floors)
 	if !ok {
 		return j
@@ -72,6 +73,8 @@ func (h *history) judge(start int64, b *Bin) (j judgement) {
 	j.judgeSuccess(b, &v, &e)
 	j.judgeBytes(b, &v, &e)
 	j.judgeAbsence(b, &v, &e, &lately)
+	// A few flows carry most of a class's bytes; all classes together are steadier.
+	j.vanishedBytes = j.vanishedBytes && whole
 	j.oneSided = b.Flows >= leastFlows && float64(b.OneSided) > oneSidedShare*float64(b.Flows)
 	return j
 }

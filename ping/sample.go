@@ -72,8 +72,8 @@ type Skipped struct {
 	Connections int
 }
 
-// active tells whether a connection that was known before moved in the period.
-func active(now, before *Info, period time.Duration) bool {
+// Active tells whether a connection that was known before moved in the period.
+func Active(now, before *Info, period time.Duration) bool {
 	return now.SegmentsOut != before.SegmentsOut || now.SegmentsIn != before.SegmentsIn || recent(now, period)
 }
 

@@ -108,7 +108,7 @@ func (s *Sampler) connection(ns *namespace, m *diagMessage, period time.Duration
 	switch {
 	case known:
 		c.Counts = m.info.Since(&before)
-		return c, active(&m.info, &before, period)
+		return c, Active(&m.info, &before, period)
 	case ns.sampled:
 		// It was not there at the sample before: all it has counted is of
 		// this period.

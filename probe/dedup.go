@@ -24,22 +24,25 @@ import (
 //   - A third sighting in the place of the first is not explained by one tap
 //     point more, so each place counts once.
 
-// dedupSlots is a power of two: at two million packets a second and a window of
-// 5 ms, ten thousand packets are remembered.
-const dedupSlots = 1 << 15
+// dedupBuckets of two slots each remember 32,768 packets in 512 KiB: at two
+// million packets a second and a window of 5 ms, 10,000 are of interest.
+const dedupBuckets = 1 << 14
 
 // dedup remembers the packets of the last few milliseconds.
 type dedup struct {
-	window int64 // nanoseconds; 0 turns it off
-	seed   uint64
-	slots  []dedupSlot
+	window  int64 // nanoseconds; 0 turns it off
+	seed    uint64
+	buckets []dedupBucket
 	// Packets and Bytes (IP) counted as copies.
 	Packets, Bytes uint64
 }
 
+// dedupBucket holds two packets, the younger one first.
+type dedupBucket [2]dedupSlot
+
 type dedupSlot struct {
-	mark    uint64
-	time    int64
+	mark    uint32
+	time    uint32 // microseconds (more exactly 1,024 ns), modulo 2^32
 	place   uint32
 	gateway uint32 // number of the tunnel's gateway, 0 without one
 }
@@ -47,27 +50,42 @@ type dedupSlot struct {
 func newDedup(window int64, seed uint64) dedup {
 	d := dedup{window: window, seed: seed}
 	if window > 0 {
-		d.slots = make([]dedupSlot, dedupSlots)
+		d.buckets = make([]dedupBucket, dedupBuckets)
 	}
 	return d
 }
 
+// touch loads what copied will read first.
+func (d *dedup) touch(mark uint64) uint64 {
+	if d.window == 0 {
+		return 0
+	}
+	return uint64(d.buckets[mark%dedupBuckets][0].mark)
+}
+
 // copied reports whether p is a copy of a packet seen a moment ago, and counts
-// it. port says on which interface p was captured, gateway in front of which
-// gateway; first is the gateway of the copy that counted.
-func (d *dedup) copied(p *decode.Packet, port uint16, gateway uint32) (first uint32, copied bool) {
+// it. mark is d.mark(p); port says on which interface p was captured, gateway in
+// front of which gateway; first is the gateway of the copy that counted.
+func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint32) (first uint32, copied bool) {
 	if d.window == 0 {
 		return 0, false
 	}
-	mark, place := d.mark(p), placeOf(p, port)
-	s := &d.slots[mark&(dedupSlots-1)]
-	near := p.Time-s.time <= d.window && s.time-p.Time <= d.window
-	if s.mark == mark && near && (p.IPID != 0 || s.place != place) {
-		d.Packets++
-		d.Bytes += uint64(p.IPBytes)
-		return s.gateway, true
+	b := &d.buckets[mark%dedupBuckets]
+	now := uint32(p.Time >> 10)
+	tag, place := uint32(mark>>32), placeOf(p, port)
+	for i := range b {
+		s := &b[i]
+		if s.mark != tag || p.IPID == 0 && s.place == place {
+			continue
+		}
+		if age := int64(int32(now-s.time)) << 10; age <= d.window && -age <= d.window {
+			d.Packets++
+			d.Bytes += uint64(p.IPBytes)
+			return s.gateway, true
+		}
 	}
-	*s = dedupSlot{mark, p.Time, place, gateway}
+	b[1] = b[0]
+	b[0] = dedupSlot{tag, now, place, gateway}
 	return 0, false
 }
 

@@ -79,6 +79,9 @@ type Engine struct {
 	sessions *sessions
 	gateways gateways
 	dedup    dedup
+	marks    [group]uint64 // of the packets decoded together
+	outcomes [group]decode.Outcome
+	sink     uint64 // keeps the compiler from dropping the loads ahead
 	current  *chunk
 	now      int64 // packet time, never going back
 	nextStep int64
@@ -221,8 +224,8 @@ func (e *Engine) dispatch(ctx context.Context) error {
 // batch dispatches the frames of a batch.
 func (e *Engine) batch(l *lease) {
 	e.decoder.Scratch = l.batch.Scratch[:0]
-	for i := range l.batch.Frames {
-		e.frame(l, &l.batch.Frames[i])
+	for frames := l.batch.Frames; len(frames) > 0; {
+		frames = frames[e.frames(l, frames):]
 	}
 	l.batch.Scratch = e.decoder.Scratch
 	if len(l.batch.Frames) == 0 && e.cfg.Clock != nil {
@@ -234,52 +237,69 @@ func (e *Engine) batch(l *lease) {
 // idle moves packet time on while a live tap is silent. A second is left for
 // packets that are still in the ring.
 func (e *Engine) idle() {
-	if now := e.cfg.Clock() - second; now > e.now {
-		e.now = now
-		if now >= e.nextStep {
-			e.endSteps()
-		}
-	}
+	e.tell(e.cfg.Clock() - second)
 }
 
-// frame decodes one frame and gives its packet to the shard of its subscriber.
-func (e *Engine) frame(l *lease, f *capture.Frame) {
-	if f.Time > e.now {
-		e.now = f.Time
-		if f.Time >= e.nextStep {
-			e.endSteps()
-		}
-	}
+// frames decodes the first few of the frames, gives their packets to the shards of
+// their subscribers, and returns how many there were. They are decoded first and
+// sorted out after that, so that the waits for what is remembered of their
+// copies overlap. A step ends only before the first of them.
+func (e *Engine) frames(l *lease, list []capture.Frame) int {
 	if e.counts.frames == 0 {
-		e.counts.first = f.Time
-		if e.now < f.Time {
-			e.now = f.Time
-		}
+		e.counts.first = list[0].Time
 	}
-	e.counts.frames++
-	e.counts.bytes += uint64(f.WireLen)
-	e.counts.last = max(e.counts.last, f.Time)
-
+	e.tell(list[0].Time)
 	c := e.current
 	if c == nil {
 		c = e.begin(l)
 	}
-	p := &c.packets[c.n]
-	p.Time = f.Time
-	vlan := uint16(0)
-	if f.HasVLAN {
-		vlan = f.VLAN
+	n, most := 0, min(len(list), group, chunkPackets-c.n)
+	for n < most && (n == 0 || list[n].Time < e.nextStep) {
+		f := &list[n]
+		p := &c.packets[c.n+n]
+		p.Time = f.Time
+		vlan := uint16(0)
+		if f.HasVLAN {
+			vlan = f.VLAN
+		}
+		outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, vlan, p)
+		e.counts.outcomes[outcome]++
+		e.counts.bytes += uint64(f.WireLen)
+		e.outcomes[n] = outcome
+		if outcome == decode.TCP || outcome == decode.UDP {
+			e.marks[n] = e.dedup.mark(p)
+			e.sink += e.dedup.touch(e.marks[n])
+		}
+		n++
 	}
-	outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, vlan, p)
-	e.counts.outcomes[outcome]++
-	switch outcome {
-	case decode.TCP:
-		e.segment(c, p, f.Interface)
-	case decode.UDP:
-		e.datagram(c, p, f.Interface)
+	e.counts.frames += uint64(n)
+	for i := range n {
+		f := &list[i]
+		e.now = max(e.now, f.Time)
+		e.counts.last = max(e.counts.last, f.Time)
+		at := uint16(c.n + i)
+		switch e.outcomes[i] {
+		case decode.TCP:
+			e.segment(c, at, e.marks[i], f.Interface)
+		case decode.UDP:
+			e.datagram(c, at, e.marks[i], f.Interface)
+		}
 	}
+	c.n += n
 	if c.n == chunkPackets {
 		e.flush(0)
+	}
+	return n
+}
+
+// tell moves packet time on, if now is later.
+func (e *Engine) tell(now int64) {
+	if now <= e.now {
+		return
+	}
+	e.now = now
+	if now >= e.nextStep {
+		e.endSteps()
 	}
 }
 
@@ -291,20 +311,21 @@ type origin struct {
 }
 
 // segment hands a TCP segment to its subscriber's shard.
-func (e *Engine) segment(c *chunk, p *decode.Packet, port uint16) {
-	o, copied := e.origin(p, port)
+func (e *Engine) segment(c *chunk, at uint16, mark uint64, port uint16) {
+	p := &c.packets[at]
+	o, copied := e.origin(p, mark, port)
 	if copied {
 		return
 	}
-	e.give(c, subscriberOf(p, o.dir), o, work(o.dir))
+	e.give(c, at, subscriberOf(p, o.dir), o, work(o.dir))
 }
 
 // origin finds out whose packet it is, and whether it is a copy of one that has
 // been counted.
-func (e *Engine) origin(p *decode.Packet, port uint16) (o origin, copied bool) {
+func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, copied bool) {
 	if p.Tunnel != decode.TunnelGTP {
 		o.dir = e.sides.direction(p)
-		if _, copied = e.dedup.copied(p, port, 0); !copied {
+		if _, copied = e.dedup.copied(p, mark, port, 0); !copied {
 			o.scope, o.apn = e.bareScope(p, subscriberOf(p, o.dir))
 		}
 		return o, copied
@@ -315,7 +336,7 @@ func (e *Engine) origin(p *decode.Packet, port uint16) (o origin, copied bool) {
 		o.dir = e.sides.direction(p)
 	}
 	if known {
-		_, copied = e.dedup.copied(p, port, 0)
+		_, copied = e.dedup.copied(p, mark, port, 0)
 		return o, copied
 	}
 	end := p.OuterDst
@@ -323,7 +344,7 @@ func (e *Engine) origin(p *decode.Packet, port uint16) (o origin, copied bool) {
 		end = p.OuterSrc
 	}
 	gateway := e.gateways.number(end)
-	first, copied := e.dedup.copied(p, port, gateway)
+	first, copied := e.dedup.copied(p, mark, port, gateway)
 	switch {
 	case !copied:
 		o.scope = e.gateways.scope(gateway, subscriberOf(p, o.dir))
@@ -361,10 +382,11 @@ const (
 // comes from port 53 or, where a server answers from elsewhere, goes to it with
 // the QR bit set (RFC 1035 section 4.1.1). Multicast DNS (5353), LLMNR (5355)
 // and NetBIOS (137) have ports of their own and are not DNS here.
-func (e *Engine) datagram(c *chunk, p *decode.Packet, port uint16) {
+func (e *Engine) datagram(c *chunk, at uint16, mark uint64, port uint16) {
+	p := &c.packets[at]
 	if p.SrcPort != portDNS {
 		if p.DstPort == portGTPC || p.SrcPort == portGTPC || p.DstPort == portPFCP || p.SrcPort == portPFCP {
-			e.control(p, port)
+			e.control(p, mark, port)
 			return
 		}
 		if p.DstPort != portDNS {
@@ -375,31 +397,30 @@ func (e *Engine) datagram(c *chunk, p *decode.Packet, port uint16) {
 			return
 		}
 	}
-	o, copied := e.origin(p, port)
+	o, copied := e.origin(p, mark, port)
 	if copied {
 		return
 	}
 	e.sides.answered(p.Dst)
-	e.give(c, p.Dst, o, workDNS)
+	e.give(c, at, p.Dst, o, workDNS)
 }
 
 // control works a message of the control plane, which never comes in a user's
 // tunnel: what does, is a user's own.
-func (e *Engine) control(p *decode.Packet, port uint16) {
+func (e *Engine) control(p *decode.Packet, mark uint64, port uint16) {
 	if p.Tunnel != decode.TunnelNone {
 		return
 	}
-	if _, copied := e.dedup.copied(p, port, 0); !copied {
+	if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
 		e.sessions.controlMessage(p)
 	}
 }
 
-// give hands the packet decoded last to the shard of its subscriber.
-func (e *Engine) give(c *chunk, subscriber decode.Addr, o origin, w work) {
+// give hands the chunk's packet at the index to its subscriber's shard.
+func (e *Engine) give(c *chunk, at uint16, subscriber decode.Addr, o origin, w work) {
 	part := partitionOf(e.cfg.Seed, o.scope, subscriberKey(o.scope, subscriber))
 	s := e.shardOf[part]
-	c.items[s] = append(c.items[s], item{scope: o.scope, packet: uint16(c.n), partition: part, work: w, apn: o.apn})
-	c.n++
+	c.items[s] = append(c.items[s], item{scope: o.scope, packet: at, partition: part, work: w, apn: o.apn})
 }
 
 // endSteps closes the current step and, after a pause, the empty one behind it:

@@ -1,5 +1,6 @@
 //go:build ignore
 
+// SPDX-License-Identifier: Apache-2.0
 //
 // Which worker gets a packet: the one that works its subscriber's partition.
 //
@@ -308,6 +309,7 @@ always void fragment(struct state *s, u32 id, u8 protocol, bool later)
 		s->datagram = key;
 	if (later) {
 		count(COUNT_STRAY);
+		s->has_ports = false;
 		s->stray = true;
 		s->next = DONE;
 	}
@@ -384,10 +386,16 @@ always void typed(struct state *s)
 
 always void ipv4(struct __sk_buff *skb, struct state *s)
 {
-	struct ipv4 h;
+	// The ports in one go with the header: a load is what costs most here.
+	struct {
+		struct ipv4 ip;
+		struct ports ports;
+	} b;
+	bool both = LOAD(b);
 	s->next = DONE;
-	if (!LOAD(h))
+	if (!both && !LOAD(b.ip))
 		return;
+	struct ipv4 h = b.ip;
 	u32 n = (h.version_length & 15) * 4;
 	if (h.version_length >> 4 != 4 || n < sizeof(h))
 		return;
@@ -399,6 +407,11 @@ always void ipv4(struct __sk_buff *skb, struct state *s)
 	s->off += n;
 	u16 fragmented = bpf_ntohs(h.fragment) & 0x3fff;
 	above(s, h.protocol);
+	if (both && n == sizeof(h)) {
+		s->sport = bpf_ntohs(b.ports.src);
+		s->dport = bpf_ntohs(b.ports.dst);
+		s->has_ports = s->next == TRANSPORT;
+	}
 	if (fragmented)
 		fragment(s, bpf_ntohs(h.id), h.protocol, fragmented & 0x1fff);
 }
@@ -444,13 +457,15 @@ always void extension(struct __sk_buff *skb, struct state *s)
 
 always void transport(struct __sk_buff *skb, struct state *s)
 {
-	struct ports h;
 	s->next = DONE;
-	if (!LOAD(h))
-		return;
-	s->sport = bpf_ntohs(h.src);
-	s->dport = bpf_ntohs(h.dst);
-	s->has_ports = true;
+	if (!s->has_ports) {
+		struct ports h;
+		if (!LOAD(h))
+			return;
+		s->sport = bpf_ntohs(h.src);
+		s->dport = bpf_ntohs(h.dst);
+		s->has_ports = true;
+	}
 	if (s->protocol != PROTOCOL_UDP || s->sport == PORT_DNS)
 		return;
 	if (s->dport == PORT_DNS) { // an answer has the QR bit (RFC 1035 section 4.1.1)
@@ -481,45 +496,56 @@ always void transport(struct __sk_buff *skb, struct state *s)
 	}
 }
 
+// start is what tells whether an IP packet fits.
+struct start {
+	u8 version_length, tos;
+	__be16 total;
+	__be16 length6;
+};
+
+// optional passes the optional part of a GTP-U header at off and its extension
+// headers, and returns where the inner packet begins, or 0.
+always u32 optional(struct __sk_buff *skb, u32 off, u8 flags)
+{
+	u8 next, length;
+	if (bpf_skb_load_bytes(skb, off + 3, &next, 1))
+		return 0;
+	off += 4;
+	if (!(flags & 4))
+		return off;
+	for (int i = 0; i < 6 && next; i++) {
+		if (bpf_skb_load_bytes(skb, off, &length, 1) || length == 0)
+			return 0;
+		off += length * 4;
+		if (bpf_skb_load_bytes(skb, off - 1, &next, 1))
+			return 0;
+	}
+	return next ? 0 : off;
+}
+
 // gtpu passes a G-PDU's header (3GPP TS 29.281 section 5) if what follows is an
 // IP packet that fits; anything else on the port is an ordinary datagram. Of a
 // fragment only the start is here, and its length proves nothing.
 always void gtpu(struct __sk_buff *skb, struct state *s)
 {
-	struct gtpu h;
+	struct {
+		struct gtpu gtp;
+		struct start inner;
+	} h;
 	s->next = DONE;
 	if (!LOAD(h))
 		return;
-	u32 room = bpf_ntohs(h.length);
+	u32 room = bpf_ntohs(h.gtp.length);
+	u32 off = s->off + sizeof(h.gtp), end = off + room;
 	bool whole = s->datagram == 0;
-	if ((h.flags & 0xf0) != 0x30 || h.type != 255 || (whole && room > skb->len - s->off - sizeof(h)))
+	if ((h.gtp.flags & 0xf0) != 0x30 || h.gtp.type != 255 || (whole && end > skb->len))
 		return;
-	u32 off = s->off + sizeof(h), end = off + room;
-	if (h.flags & 7) {
-		u8 next;
-		if (bpf_skb_load_bytes(skb, off + 3, &next, 1))
-			return;
-		off += 4;
-		if (!(h.flags & 4))
-			next = 0;
-		for (int i = 0; i < 6 && next; i++) {
-			u8 length;
-			if (bpf_skb_load_bytes(skb, off, &length, 1) || length == 0)
-				return;
-			off += length * 4;
-			if (bpf_skb_load_bytes(skb, off - 1, &next, 1))
-				return;
-		}
-		if (next)
+	if (h.gtp.flags & 7) {
+		off = optional(skb, off, h.gtp.flags);
+		if (off == 0 || bpf_skb_load_bytes(skb, off, &h.inner, sizeof(h.inner)))
 			return;
 	}
-	struct {
-		u8 version_length, tos;
-		__be16 total;
-		__be16 length6;
-	} ip;
-	if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)))
-		return;
+	struct start ip = h.inner;
 	u32 n = (ip.version_length & 15) * 4, total = bpf_ntohs(ip.total);
 	switch (ip.version_length >> 4) {
 	case 4:

@@ -193,7 +193,7 @@ var choices = []struct {
 	{"VXLAN", eth(0x800, ip4(g4, h4, 17, udp(55555, 4789, cat(hx("08000000 00000700"), eth(0x8100, tag(1, 0x800, ip4(s4, d4, 6, tcp(40000, 443)))))))), s4},
 	{"authentication header", eth(0x800, ip4(g4, h4, 51, cat(hx("0604 0000 00000001 00000001 000000000000000000000000"), tcp(40000, 443)))), g4},
 	{"atomic fragment", eth(0x86dd, ip6(d6, s6, 44, cat(hx("1100 0000 00000001"), dns(53, 40000, "8180")))), s6},
-	{"cut in the IP header", eth(0x800, hx("4500 0030 1234 4000 4006")), ""},
+	{"cut in the IP header", eth(0x8100, tag(1, 0x800, hx("4500 0030 1234 4000 4006"))), ""},
 	{"cut in the ports", eth(0x800, cat(ip4(s4, d4, 6, nil), hx("99"))), s4},
 }
 
@@ -486,8 +486,8 @@ func TestConfigErrors(t *testing.T) {
 func BenchmarkProgram(b *testing.B) {
 	p := load(b, defaults)
 	for name, frame := range map[string][]byte{
-		"gi":  eth(0x800, cat(ip4(d4, s4, 6, tcp(443, 40000)), make([]byte, 600))),
-		"gtp": cat(gn(ip4(d4, s4, 6, tcp(443, 40000))), make([]byte, 600)),
+		"gi":        eth(0x800, cat(ip4(d4, s4, 6, tcp(443, 40000)), make([]byte, 600))),
+		"gtp":       cat(gn(ip4(d4, s4, 6, tcp(443, 40000))), make([]byte, 600)),
 		"undecided": eth(0x800, ip4(d4, g4, 6, tcp(443, 40000))),
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -22,8 +22,10 @@ func keyOf(id stack.TransportEndpointID) key {
 type table[C comparable] struct {
 	mu    sync.Mutex
 	byKey map[key]C
+	gone  []C // ended since the last sample
 	used  int // also those that are being opened, or have lost their key
 	limit int
+	shed  int // ended ones that found no room in gone, since the last sample
 }
 
 func (t *table[C]) init(limit int) { t.byKey, t.limit = map[key]C{}, limit }
@@ -52,15 +54,22 @@ func (t *table[C]) put(k key, c C) {
 	t.mu.Unlock()
 }
 
-// remove takes c out, unless another one has taken its key.
-func (t *table[C]) remove(k key, c C) {
+// end takes c out, unless another one has taken its key, and keeps it for the
+// next sample.
+func (t *table[C]) end(k key, c C) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.byKey[k] == c {
 		delete(t.byKey, k)
 	}
-	t.mu.Unlock()
+	if len(t.gone) >= t.limit {
+		t.shed++
+		return
+	}
+	t.gone = append(t.gone, c)
 }
 
+// all returns those that live.
 func (t *table[C]) all() []C {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -69,4 +78,13 @@ func (t *table[C]) all() []C {
 		list = append(list, c)
 	}
 	return list
+}
+
+// takeGone returns those that ended since the last call, and how many more did.
+func (t *table[C]) takeGone() (gone []C, shed int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	gone, shed = t.gone, t.shed
+	t.gone, t.shed = nil, 0
+	return gone, shed
 }

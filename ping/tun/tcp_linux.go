@@ -6,7 +6,6 @@ import (
 	"net"
 	"sync"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,10 +28,10 @@ type tcpConnection struct {
 	outside  *net.TCPConn
 	raw      syscall.RawConn
 
-	mu     sync.Mutex
-	before ping.Info // at the last sample
-	final  ping.Info
-	ended  bool
+	before ping.Info // at the last sample; sampling goroutine only
+
+	mu    sync.Mutex
+	final ping.Info // the last state before the socket was closed
 }
 
 // acceptTCP is called on a goroutine of its own for each SYN.
@@ -59,7 +58,7 @@ func (e *Engine) acceptTCP(r *tcp.ForwarderRequest) {
 		c.close() // Stop may have looked through the table before
 	}
 	c.relay()
-	e.ended(c)
+	e.tcp.end(c.key, c)
 }
 
 // connect opens the outer connection first, so that the application is told what
@@ -94,26 +93,30 @@ func (e *Engine) connect(r *tcp.ForwarderRequest) (*tcpConnection, error) {
 // relay carries bytes until both directions have ended. An end of one direction
 // is passed on as FIN, a failure of either side as RST to the other.
 func (c *tcpConnection) relay() {
-	done := make(chan error, 1)
-	go func() { done <- pipe(c.outside, c.inside) }()
-	err := pipe(c.inside, c.outside)
-	if err != nil {
-		c.reset()
-	}
-	if other := <-done; other != nil && err == nil {
-		c.reset()
-	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.pass(c.outside, c.inside)
+	}()
+	c.pass(c.inside, c.outside)
+	<-done
 	c.noteFinal()
 	c.close()
 }
 
-// reset makes both sides end at once. The kernel's figures are taken first:
-// they go with the socket.
+func (c *tcpConnection) pass(to half, from io.Reader) {
+	if err := pipe(to, from); err != nil {
+		c.reset()
+	}
+}
+
+// reset ends both sides at once, which also wakes the other direction. The
+// kernel's figures are taken first: they go with the socket.
 func (c *tcpConnection) reset() {
 	c.noteFinal()
-	_ = c.outside.SetLinger(0)
-	c.endpoint.Abort()
+	_ = c.outside.SetLinger(0) // close with RST; fails where it is closed
 	_ = c.outside.Close()
+	c.endpoint.Abort()
 }
 
 func (c *tcpConnection) close() {
@@ -130,7 +133,7 @@ func (c *tcpConnection) noteFinal() {
 	}
 }
 
-// half is what pipe needs of its target.
+// half is a side that can end one direction alone.
 type half interface {
 	io.Writer
 	CloseWrite() error
@@ -138,42 +141,24 @@ type half interface {
 
 var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-// pipe copies until the end and passes that on. After a failure the other
-// direction is woken by closing both.
+// pipe copies until the end of from, and passes that on.
 func pipe(to half, from io.Reader) error {
 	buf := buffers.Get().(*[64 << 10]byte)
 	defer buffers.Put(buf)
 	for {
 		n, err := from.Read(buf[:])
 		if n > 0 {
-			if _, werr := to.Write(buf[:n]); werr != nil {
-				return abort(to, from, werr)
+			if _, err := to.Write(buf[:n]); err != nil {
+				return err
 			}
 		}
-		switch {
-		case err == io.EOF:
-			if cerr := to.CloseWrite(); cerr != nil {
-				return abort(to, from, cerr)
-			}
-			return nil
-		case err != nil:
-			return abort(to, from, err)
+		if err == io.EOF {
+			return to.CloseWrite()
+		}
+		if err != nil {
+			return err
 		}
 	}
-}
-
-// abort ends both sides at once with RST, so that the pipe of the other
-// direction does not wait for a peer that will never speak.
-func abort(to, from any, err error) error {
-	for _, side := range []any{to, from} {
-		if c, ok := side.(*net.TCPConn); ok {
-			_ = c.SetReadDeadline(time.Unix(1, 0))
-		}
-		if c, ok := side.(*gonet.TCPConn); ok {
-			_ = c.SetReadDeadline(time.Unix(1, 0))
-		}
-	}
-	return err
 }
 
 // tcpInfo asks the kernel. It is false for a socket that is closed.

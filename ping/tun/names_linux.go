@@ -1,0 +1,71 @@
+package tun
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/miekg/dns"
+)
+
+// maxNames is how many addresses are remembered; the oldest answers go first.
+const maxNames = 16384
+
+// names remembers which name was asked for when an address was the answer. The
+// newest answer counts; it is looked up once, when a connection opens.
+type names struct {
+	mu     sync.Mutex
+	byAddr map[netip.Addr]string
+	order  []netip.Addr // a ring, by first answer
+	next   int
+}
+
+func (n *names) of(a netip.Addr) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.byAddr[a]
+}
+
+// learn takes an answer as it came over UDP. The name is the one that was asked
+// for, not the last of a chain of aliases.
+func (n *names) learn(b []byte) {
+	var m dns.Msg
+	if m.Unpack(b) != nil || !m.Response || m.Rcode != dns.RcodeSuccess || len(m.Question) != 1 {
+		return
+	}
+	name := strings.ToLower(strings.TrimSuffix(m.Question[0].Name, "."))
+	if name == "" {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, rr := range m.Answer {
+		switch rr := rr.(type) {
+		case *dns.A:
+			n.put(rr.A, name)
+		case *dns.AAAA:
+			n.put(rr.AAAA, name)
+		}
+	}
+}
+
+func (n *names) put(ip []byte, name string) {
+	a, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return
+	}
+	a = a.Unmap()
+	if n.byAddr == nil {
+		n.byAddr = map[netip.Addr]string{}
+	}
+	if _, known := n.byAddr[a]; !known {
+		if len(n.order) < maxNames {
+			n.order = append(n.order, a)
+		} else {
+			delete(n.byAddr, n.order[n.next])
+			n.order[n.next] = a
+			n.next = (n.next + 1) % maxNames
+		}
+	}
+	n.byAddr[a] = name
+}
