@@ -91,7 +91,7 @@ type exception struct {
 // two captures here were taken at several points of one path and hold every user
 // packet two or three times; tshark counts each copy, and so must a run that is
 // held against it.
-var argumentsFor = map[string][]string{srsenb: {}, volte: {}}
+var argumentsFor = map[string][]string{srsenb: {"--dedup", "0"}, volte: {"--dedup", "0"}}
 
 const (
 	srsenb = "open5gs_srsenb.pcapng"

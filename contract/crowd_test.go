@@ -19,8 +19,8 @@ var crowdNames = []string{
 	"web.whatsapp.com", "pps.whatsapp.net", "new.whatsapp.net", "www.example.org", "cdn.example.net",
 }
 
-// crowd is a trace of many subscribers at once: they ask, connect, talk, wait,
-// reset, take ports again, in and out of tunnels. No two packets have the same
+// crowd is a trace of many subscribers at once, half of them in tunnels: they
+// ask, connect, talk, wait, reset, take ports again. No two packets have the same
 // time, so that there is one order only.
 func crowd(seed uint64, subscribers, flowsEach int) (*trace, []*conn) {
 	rng := rand.New(rand.NewPCG(seed, 42))
@@ -31,31 +31,28 @@ func crowd(seed uint64, subscribers, flowsEach int) (*trace, []*conn) {
 		if s%5 == 0 {
 			who = netip.MustParseAddr(fmt.Sprintf("fd00:0:%x:1::%x", s, 1+rng.IntN(1000)))
 		}
-		for range flowsEach {
+		tr.wrap = plainEthernet
+		if rng.IntN(2) == 0 {
+			tr.wrap = inGTP(2, nil)
+		}
+		for i := range flowsEach {
+			// Steps are whole 10 µs, so that the nanoseconds keep passages apart.
+			tr.at(time.Duration(rng.Int64N(int64(30*time.Minute/(10*time.Microsecond))))*10*time.Microsecond +
+				time.Duration(s*flowsEach+i))
 			conns = append(conns, tr.passage(rng, who)...)
 		}
 	}
 	slices.SortStableFunc(tr.frames, func(a, b frame) int { return int(a.at - b.at) })
-	shift := int64(0)
-	for i := 1; i < len(tr.frames); i++ {
-		// A nanosecond between those that fell together. It moves the truth, too,
-		// but crowds are held against each other.
-		if f := &tr.frames[i]; f.at <= tr.frames[i-1].at {
-			shift++
-			f.at = tr.frames[i-1].at + 1
-		}
-	}
 	return tr, conns
 }
 
-// passage is one subscriber's answer and connection, somewhere within half an
-// hour.
+// some is a random time of whole milliseconds.
+func some(rng *rand.Rand, most time.Duration) time.Duration {
+	return time.Duration(rng.Int64N(int64(most/time.Millisecond))) * time.Millisecond
+}
+
+// passage is one answer and one connection of a subscriber, or two on one port.
 func (tr *trace) passage(rng *rand.Rand, who netip.Addr) []*conn {
-	tr.wrap = plainEthernet
-	if rng.IntN(2) == 0 {
-		tr.wrap = inGTP(2, nil)
-	}
-	tr.at(time.Duration(rng.Int64N(int64(30 * time.Minute))))
 	tr.step = time.Duration(1+rng.IntN(80)) * time.Millisecond
 	number := rng.IntN(40)
 	to := serverAt(1 + number)
@@ -68,23 +65,23 @@ func (tr *trace) passage(rng *rand.Rand, who netip.Addr) []*conn {
 	}
 	if rng.IntN(3) > 0 {
 		tr.answer(who, name, uint32(rng.IntN(100)), to.Addr().String())
-		tr.wait(time.Duration(rng.Int64N(int64(2 * time.Minute))))
+		tr.wait(some(rng, 2*time.Minute))
 	}
 	c := tr.conn(who, to)
 	switch rng.IntN(6) {
 	case 0:
-		return []*conn{c.syn()}
+		return []*conn{c.syn().ends("idle")}
 	case 1:
 		return []*conn{c.syn().reset(down)}
 	case 2:
-		return []*conn{c.talk()}
+		return []*conn{c.talk().ends("idle")}
 	case 3:
 		return []*conn{c.open().up(hello{sni: name}.bytes()).down(make([]byte, 1400)).close()}
 	}
 	c.open()
 	for range rng.IntN(10) {
 		c.up(make([]byte, rng.IntN(1400)))
-		tr.wait(time.Duration(rng.Int64N(int64(4 * time.Minute))))
+		tr.wait(some(rng, 4*time.Minute))
 		c.down(make([]byte, rng.IntN(1400)))
 	}
 	return []*conn{c.close(), c.again().whole()}
@@ -104,9 +101,12 @@ func (r *report) same(t testing.TB, says string, other *report) {
 // TestShardsChangeNothing: the output is the same bytes run after run, and
 // whatever the number of shards.
 func TestShardsChangeNothing(t *testing.T) {
-	tr, _ := crowd(1, 400, 5)
+	tr, conns := crowd(1, 400, 5)
+	// Long enough for every time-out, an hour for chat.
+	conns = append(conns, tr.at(3*time.Hour).conn(alice, serverAt(200)).whole())
 	file := tr.save(t)
 	reference := analyzed(t, []string{file}, "--shards", "1")
+	reference.flows(t, conns...)
 	if got := reference.summary.tcpBytes(); got != tr.tcp.bytes {
 		t.Errorf("the classes add up to %d bytes of TCP, the trace has %d", got, tr.tcp.bytes)
 	}

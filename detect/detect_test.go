@@ -118,6 +118,24 @@ func runTrial(t *testing.T, w *tabwriter.Writer, c *trialCase, when string, from
 	}
 }
 
+// TestBeginsWithinABin: an outage that begins near the end of a bin is found in
+// time too.
+func TestBeginsWithinABin(t *testing.T) {
+	for i, part := range []float64{0.1, 0.3, 0.5, 0.7, 0.9, 0.95} {
+		from := float64(perDay) + 18.5*12 + part
+		tr := trial{net: newNetwork(uint64(300+i), 20000), days: 3, fail: &outage2014, from: from, to: from + 60}
+		tr.run()
+		if len(tr.opened) != 1 {
+			t.Errorf("from %.2f on: %d events", part, len(tr.opened))
+			continue
+		}
+		after, off := time.Duration(tr.openedAt[0]-tr.at(from)), time.Duration(tr.opened[0].Start-tr.at(from))
+		if after > 10*time.Minute || off.Abs() > Width {
+			t.Errorf("from %.2f on: found after %v, start off by %v", part, after, off)
+		}
+	}
+}
+
 // TestQuiet: 28 days with rhythm, noise and spikes have no event at all, in a
 // big network, a small one, one with groups, and over a daylight-saving change.
 func TestQuiet(t *testing.T) {

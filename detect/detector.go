@@ -33,6 +33,7 @@ type series struct {
 	Slow     slow     `json:"slow"`
 	Run      int      `json:"run"`       // alarms in a row
 	RunStart int64    `json:"run_start"` // start of the first of them
+	Uneasy   bool     `json:"uneasy"`    // the bin before may be one whose end failed
 	Recovery int      `json:"recovery"`  // bins left in which a storm of reconnects is one
 
 	now Bin
@@ -85,7 +86,7 @@ func (d *Detector) Step(s *Step) []Event {
 	changed = d.tap(s.Start, blind, why, changed)
 	if blind {
 		for _, k := range keys {
-			d.series[k].Run = 0
+			d.series[k].Run, d.series[k].Uneasy = 0, false
 		}
 		return changed
 	}
@@ -177,7 +178,7 @@ func (d *Detector) incidentKeys() []incidentKey {
 // gap forgets what spans bins: time is missing before this one.
 func (d *Detector) gap() {
 	for _, x := range d.series {
-		x.Run, x.Recovery, x.Slow = 0, 0, slow{}
+		x.Run, x.Recovery, x.Slow, x.Uneasy = 0, 0, slow{}, false
 	}
 	for _, i := range d.incidents {
 		i.Quiet = 0
@@ -250,12 +251,18 @@ func (d *Detector) count(start int64, keys []Key) {
 	for _, k := range keys {
 		x := d.series[k]
 		x.Slow.add(&x.j)
-		if !x.j.alarm() && (x.Recovery > 0 || !x.Slow.alarm()) {
+		before := x.Uneasy
+		x.Uneasy = k.Class == "" && x.j.uneasy()
+		alarm := x.j.alarm()
+		if !alarm && (x.Recovery > 0 || !x.Slow.alarm()) {
 			x.Run = 0
 			continue
 		}
 		if x.Run == 0 {
 			x.RunStart = start
+			if alarm && before {
+				x.Run, x.RunStart = 1, start-int64(Width)
+			}
 		}
 		x.Run++
 	}

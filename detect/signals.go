@@ -12,6 +12,7 @@ const (
 	// A signal counts only with an effect that a person would call one.
 	leastLoss      = 0.10 // of the expected success
 	greatLoss      = 0.25 // enough by itself
+	leastPart      = 0.03 // the same in the bin in which it begins
 	leastSurge     = 1.25 // attempts per subscriber
 	leastFall      = 0.30 // bytes per flow
 	leastFlows     = 12   // in a bin, for a share to be judged
@@ -206,6 +207,10 @@ func (j *judgement) alarm() bool {
 	// have to speak, and clearly.
 	return j.calibrated && j.attempts >= zAlarm && j.surge >= 1.5 && j.bytes >= zAlarm && j.fall >= 0.5
 }
+
+// uneasy says that a part of the bin may have failed: an outage seldom begins
+// with a bin. It counts as the first of two bins if the next one alarms.
+func (j *judgement) uneasy() bool { return j.ok && j.success >= zAlarm && j.loss >= leastPart }
 
 // stays says that an event goes on.
 func (j *judgement) stays() bool {

@@ -45,7 +45,7 @@ type settings struct {
 func (s *settings) register(cmd *cobra.Command) {
 	s.subscribers = probe.DefaultSubscribers()
 	s.evidence = classify.DefaultCascade()
-	s.memory = bytesize(max(systemMemory()/4, probe.MinMemory))
+	s.memory = bytesize(max(systemMemory()/4>>20<<20, probe.MinMemory))
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&s.rules, "rules", "", "naming scheme `FILE` (default: built in, see nametap rules show)")
