@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -535,7 +537,7 @@ func TestLinkOf(t *testing.T) {
 func TestWalkDamagedBlock(t *testing.T) {
 	const size = 4096
 	build := func(packets, first uint32, records ...[4]uint32) *ring {
-		r := &ring{config: &LiveConfig{BlockBytes: size}, memory: make([]byte, size), link: decode.LinkEthernet}
+		r := &ring{config: &LiveConfig{BlockBytes: size}, memory: make([]byte, size), uses: make([]atomic.Int32, 1), link: decode.LinkEthernet}
 		h := r.header(0)
 		h.Num_pkts, h.Offset_to_first_pkt = packets, first
 		for _, record := range records {
@@ -554,13 +556,15 @@ func TestWalkDamagedBlock(t *testing.T) {
 	}{
 		{"two packets", build(2, 48, [4]uint32{48, 200, 60, 82}, [4]uint32{248, 0, 60, 82}), 2},
 		{"an end before the count", build(9, 48, [4]uint32{48, 200, 60, 82}, [4]uint32{248, 0, 60, 82}), 2},
-		{"first packet outside", build(1, size-47), 0},
+		{"first packet outside", build(1, size-67), 0},
+		{"first packet far outside", build(1, 0x80000000), 0},
 		{"next packet outside", build(2, 48, [4]uint32{48, size, 60, 82}), 1},
 		{"frame ends outside", build(1, 48, [4]uint32{48, 0, size, 82}), 0},
 		{"frame of 4 GiB", build(1, 48, [4]uint32{48, 0, 0xffffffff, 82}), 0},
 		{"frame begins outside", build(1, 48, [4]uint32{48, 0, 0, 0xffff}), 0},
 	} {
-		if frames := test.ring.walk(0, 0, nil); len(frames) != test.want {
+		w := test.ring.walk()
+		if frames, _ := w.take(nil, 0, math.MaxInt64); len(frames) != test.want || w.left != 0 {
 			t.Errorf("%s: %d frames, want %d", test.name, len(frames), test.want)
 		}
 	}

@@ -7,11 +7,18 @@ import (
 	"runtime"
 )
 
+// borrowed is what a live source has lent to a batch.
+type borrowed struct{}
+
 // openRings captures with libpcap where there are no AF_PACKET rings.
-func openRings(config LiveConfig) (Source, error) {
+func openRings(config LiveConfig) ([]Source, FanoutInfo, error) {
 	if Libpcap {
-		return openLibpcap(config)
+		return single(config, openLibpcap, "libpcap does not divide frames")
 	}
-	return nil, errors.New("live capture needs Linux (this is " + runtime.GOOS +
+	return nil, FanoutInfo{}, errors.New("live capture needs Linux (this is " + runtime.GOOS +
 		"): rebuild with -tags libpcap, or capture to a file and use analyze")
+}
+
+func openXDP(LiveConfig) (Source, error) {
+	return nil, errors.New("capture mode xdp needs Linux (this is " + runtime.GOOS + "): leave the mode out")
 }

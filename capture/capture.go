@@ -1,5 +1,6 @@
 // Package capture is where frames come from: capture files (pcap and pcapng,
-// plain, gzip or zstd), AF_PACKET rings, and libpcap where it is compiled in.
+// plain, gzip or zstd), AF_PACKET rings, AF_XDP sockets, and libpcap where it is
+// compiled in.
 //
 // Everything arrives through a Source, in batches. A Source does no decoding
 // and knows no link layer: it says which bytes were seen, when, and where.
@@ -42,9 +43,8 @@ type Batch struct {
 	// its own, so that a consumer may hold several, and small enough to stay
 	// in the second-level cache: that beats mapping the file.
 	buf []byte
-	// ring and block are what Release hands back to the kernel, if leased.
-	ring, block int
-	leased      bool
+	// borrowed is what Release hands back to the kernel.
+	borrowed borrowed
 }
 
 // room returns the batch's buffer, empty, with space for at least size bytes.

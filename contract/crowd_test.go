@@ -116,9 +116,9 @@ func TestShardsChangeNothing(t *testing.T) {
 		}
 	}
 	for _, shards := range []string{"1", "2", "2", "3", "7", "64", "1000"} {
-		reference.same(t, "--shards "+shards, analyzed(t, []string{file}, "--shards", shards))
+		reference.same(t, "--shards "+shards, produce(t, []string{file}, "--shards", shards))
 	}
-	reference.same(t, "by default", analyzed(t, []string{file}))
+	reference.same(t, "by default", produce(t, []string{file}))
 }
 
 // TestOverflowIsTheSameEveryTime: also where the tables are far too small.
@@ -136,10 +136,7 @@ func TestOverflowIsTheSameEveryTime(t *testing.T) {
 		tr.conn(netip.AddrFrom4([4]byte{10, 200, byte(s >> 7), byte(s)}), netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(s), 0}), 443)).open().talk()
 	}
 	file := tr.save(t)
-	run := func(shards string) *report {
-		return analyzed(t, []string{file}, "--memory", "64M", "--shards", shards)
-	}
-	reference := run("1")
+	reference := analyzed(t, []string{file}, "--memory", "64M", "--shards", "1")
 	evicted := 0
 	for i := range reference.records {
 		if reference.records[i].EndReason == "evicted" {
@@ -153,7 +150,7 @@ func TestOverflowIsTheSameEveryTime(t *testing.T) {
 		t.Errorf("the classes add up to %d bytes of TCP, the trace has %d", got, tr.tcp.bytes)
 	}
 	for _, shards := range []string{"2", "7"} {
-		reference.same(t, "--shards "+shards, run(shards))
+		reference.same(t, "--shards "+shards, produce(t, []string{file}, "--memory", "64M", "--shards", shards))
 	}
 }
 

@@ -14,11 +14,11 @@ import (
 )
 
 // runBytes is how much a Sorted keeps in memory before it writes a run.
-const runBytes = 64 << 20
+const runBytes = 16 << 20
 
 // Sorted writes flow records in the order of the flows' ends. That order is
 // known only when the input is over (an idle flow's end lies an hour back by the
-// time it is known), so lines gather in memory and, beyond 64 MiB, in sorted
+// time it is known), so lines gather in memory and, beyond 16 MiB, in sorted
 // runs in a temporary file, which are merged at the end.
 type Sorted struct {
 	out   io.Writer

@@ -16,6 +16,8 @@ type Counters struct {
 	Midstream   uint64 // flows of which no SYN was seen
 	Attempts    uint64 // flows that a SYN opened
 	Established uint64 // attempts whose initiator went on after its SYN
+	Carried     uint64 // flows that have had payload in both directions
+	OneSided    uint64 // attempts that went on after their SYN with nothing seen of the other end
 	OneWay      uint64 // flows that ended with packets of one direction only
 
 	Closed [EndReasons]uint64
@@ -26,6 +28,45 @@ type Counters struct {
 	Duration   Histogram
 	Size       [2]Histogram
 	Throughput [2]Histogram
+	// Experience counts transfers that ended, by how long they took.
+	Experience [Ratings]uint64
+}
+
+// Rating is what a user thinks of a transfer's duration.
+type Rating uint8
+
+// Ratings. In the study 50 people found transfers good up to 20 s and bad beyond
+// 40 s, whatever their size.
+const (
+	Good Rating = iota
+	Acceptable
+	Bad
+
+	// Ratings is their number.
+	Ratings
+)
+
+var ratingNames = [Ratings]string{"good", "acceptable", "bad"}
+
+// String returns the rating as metrics spell it.
+func (r Rating) String() string { return ratingNames[r] }
+
+// Where the ratings end, nanoseconds.
+const (
+	GoodUntil       = 20 * second
+	AcceptableUntil = 40 * second
+)
+
+// RatingOf returns what a user thinks of a transfer that takes so long, in
+// nanoseconds.
+func RatingOf(duration int64) Rating {
+	switch {
+	case duration <= GoodUntil:
+		return Good
+	case duration <= AcceptableUntil:
+		return Acceptable
+	}
+	return Bad
 }
 
 // MaxClasses bounds the number of classes: a class is a byte in a flow and a
@@ -62,9 +103,14 @@ func (c *Counters) Add(o *Counters) {
 	c.Midstream += o.Midstream
 	c.Attempts += o.Attempts
 	c.Established += o.Established
+	c.Carried += o.Carried
+	c.OneSided += o.OneSided
 	c.OneWay += o.OneWay
 	for i := range c.Closed {
 		c.Closed[i] += o.Closed[i]
+	}
+	for i := range c.Experience {
+		c.Experience[i] += o.Experience[i]
 	}
 	c.Active += o.Active
 }

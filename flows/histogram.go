@@ -20,7 +20,9 @@ const (
 // Histogram counts observations of one quantity in base units (seconds, bytes,
 // bytes per second). It has a fixed size: hostile input cannot make it grow.
 type Histogram struct {
-	Count   uint64
+	Count uint64
+	// Sum is kept in multiples of 2^-20 (a microsecond), so that adding up the
+	// sums of several goroutines gives the same in any order.
 	Sum     float64
 	Buckets [HistogramBuckets]uint64
 }
@@ -40,7 +42,7 @@ var mantissaBounds = [histogramOctaves]float64{
 // Observe counts v n times.
 func (h *Histogram) Observe(v float64, n uint64) {
 	h.Count += n
-	h.Sum += v * float64(n)
+	h.Sum += math.Round(v*float64(n)*(1<<20)) / (1 << 20)
 	h.Buckets[bucketOf(v)] += n
 }
 

@@ -53,7 +53,7 @@ func compare(t *testing.T, name string, values []float64) {
 	sum := 0.0
 	for _, v := range values {
 		h.Observe(v, 1)
-		sum += v
+		sum += math.Round(v*(1<<20)) / (1 << 20)
 	}
 	for i, n := range h.Buckets {
 		if index := HistogramIndex(i); n != want[index] {

@@ -18,34 +18,56 @@ func TestRTT(t *testing.T) {
 		}
 	}
 	runEpisodes(t, []episode{
-		{"handshake, both sides", func(s *scene) { s.open() },
-			[]string{"open up.hs=30001 up.rtts=1 up.min=30000 up.sum=30000 down.hs=20001 down.rtts=1 down.sum=20000"}},
-		{"handshake, both sides, with time stamps", stamped(func(s *scene) { s.open() }),
-			[]string{"open up.hs=30001 up.rtts=1 up.sum=30000 down.hs=20001 down.rtts=1 down.sum=20000"}},
-		{"handshake, the server opens", func(s *scene) { s.syn(Down, 1).at(20).synack(Up, 2).at(50).ack(Down) },
-			[]string{"open down.hs=20001 up.hs=30001"}},
-		{"handshake ends with data", func(s *scene) { s.syn(Up, 1).at(30).synack(Down, 2).at(50).data(Up, 5) },
-			[]string{"open up.hs=30001 down.hs=20001"}},
-		{"nanoseconds are cut", func(s *scene) { s.syn(Up, 1).at(0.0019).synack(Down, 2).at(0.0021).ack(Up) },
-			[]string{"open up.hs=2 up.sum=1 down.hs=2 down.sum=1"}},
-		{"at once", func(s *scene) { s.syn(Up, 1).synack(Down, 2).ack(Up) },
-			[]string{"open up.hs=1 up.rtts=1 up.sum=0 down.hs=1"}},
+		{
+			"handshake, both sides", func(s *scene) { s.open() },
+			[]string{"open up.hs=30001 up.rtts=1 up.min=30000 up.sum=30000 down.hs=20001 down.rtts=1 down.sum=20000"},
+		},
+		{
+			"handshake, both sides, with time stamps", stamped(func(s *scene) { s.open() }),
+			[]string{"open up.hs=30001 up.rtts=1 up.sum=30000 down.hs=20001 down.rtts=1 down.sum=20000"},
+		},
+		{
+			"handshake, the server opens", func(s *scene) { s.syn(Down, 1).at(20).synack(Up, 2).at(50).ack(Down) },
+			[]string{"open down.hs=20001 up.hs=30001"},
+		},
+		{
+			"handshake ends with data", func(s *scene) { s.syn(Up, 1).at(30).synack(Down, 2).at(50).data(Up, 5) },
+			[]string{"open up.hs=30001 down.hs=20001"},
+		},
+		{
+			"nanoseconds are cut", func(s *scene) { s.syn(Up, 1).at(0.0019).synack(Down, 2).at(0.0021).ack(Up) },
+			[]string{"open up.hs=2 up.sum=1 down.hs=2 down.sum=1"},
+		},
+		{
+			"at once", func(s *scene) { s.syn(Up, 1).synack(Down, 2).ack(Up) },
+			[]string{"open up.hs=1 up.rtts=1 up.sum=0 down.hs=1"},
+		},
 
 		// One way: no sample, ever.
-		{"up only", func(s *scene) { s.syn(Up, 1).at(30).ack(Up, acks(5)).data(Up, 9).at(60).data(Up, 9).at(90).fin(Up) },
-			[]string{"open" + upNone + downNone}},
-		{"up only, with time stamps", stamped(func(s *scene) { s.syn(Up, 1).at(30).ack(Up, acks(5)).data(Up, 9).at(60).data(Up, 9) }),
-			[]string{"open" + upNone + downNone}},
-		{"down only", func(s *scene) { s.synack(Down, 1, acks(7)).at(30).data(Down, 9).at(60).data(Down, 9) },
-			[]string{"open" + upNone + downNone}},
+		{
+			"up only", func(s *scene) { s.syn(Up, 1).at(30).ack(Up, acks(5)).data(Up, 9).at(60).data(Up, 9).at(90).fin(Up) },
+			[]string{"open" + upNone + downNone},
+		},
+		{
+			"up only, with time stamps", stamped(func(s *scene) { s.syn(Up, 1).at(30).ack(Up, acks(5)).data(Up, 9).at(60).data(Up, 9) }),
+			[]string{"open" + upNone + downNone},
+		},
+		{
+			"down only", func(s *scene) { s.synack(Down, 1, acks(7)).at(30).data(Down, 9).at(60).data(Down, 9) },
+			[]string{"open" + upNone + downNone},
+		},
 
 		// SYN repeated.
-		{"SYN repeated, without time stamps", func(s *scene) { s.syn(Up, 1).at(1000).syn(Up, 1).at(1030).synack(Down, 2).at(1050).ack(Up) },
-			[]string{"open up.rtx=1" + upNone + " down.hs=20001"}},
-		{"SYN repeated, with time stamps", stamped(func(s *scene) {
-			s.syn(Up, 1).at(1000).syn(Up, 1, ts(1010, 0)).at(1030).synack(Down, 2, ts(500, 1010)).at(1050).ack(Up)
-		}),
-			[]string{"open up.rtx=1 up.hs=30001 up.rtts=1 down.hs=20001"}},
+		{
+			"SYN repeated, without time stamps", func(s *scene) { s.syn(Up, 1).at(1000).syn(Up, 1).at(1030).synack(Down, 2).at(1050).ack(Up) },
+			[]string{"open up.rtx=1" + upNone + " down.hs=20001"},
+		},
+		{
+			"SYN repeated, with time stamps", stamped(func(s *scene) {
+				s.syn(Up, 1).at(1000).syn(Up, 1, ts(1010, 0)).at(1030).synack(Down, 2, ts(500, 1010)).at(1050).ack(Up)
+			}),
+			[]string{"open up.rtx=1 up.hs=30001 up.rtts=1 down.hs=20001"},
+		},
 		{"SYN repeated, the first one answered", stamped(func(s *scene) {
 			s.syn(Up, 1, ts(10, 0)).at(1000).syn(Up, 1, ts(1010, 0)).at(1001).synack(Down, 2, ts(500, 10)).at(1021).ack(Up, ts(1031, 500))
 		}), []string{"open up.rtx=1" + upNone + " down.hs=20001"}},
@@ -64,10 +86,17 @@ func TestRTT(t *testing.T) {
 		{"a server without time stamps", stamped(func(s *scene) {
 			s.syn(Up, 1).at(30).synack(Down, 2, noTS).at(50).ack(Up, noTS).data(Up, 9, noTS).at(81).ack(Down, noTS)
 		}), []string{"open up.hs=30001 up.rtts=2 up.sum=61000 down.hs=20001"}},
-		{"data in the SYN refused", func(s *scene) { s.send(Up, decode.SYN, 50, seq(7)).at(30).synack(Down, 9, acks(8)) },
-			[]string{"half-open up.hs=30001"}},
-		{"data in the SYN taken", func(s *scene) { s.send(Up, decode.SYN, 50, seq(7)).at(30).synack(Down, 9) },
-			[]string{"half-open up.hs=30001"}},
+		{"a server without time stamps answers another SYN", stamped(func(s *scene) {
+			s.syn(Up, 1).at(30).synack(Down, 2, acks(77), noTS)
+		}), []string{"half-open" + upNone}},
+		{
+			"data in the SYN refused", func(s *scene) { s.send(Up, decode.SYN, 50, seq(7)).at(30).synack(Down, 9, acks(8)) },
+			[]string{"half-open up.hs=30001"},
+		},
+		{
+			"data in the SYN taken", func(s *scene) { s.send(Up, decode.SYN, 50, seq(7)).at(30).synack(Down, 9) },
+			[]string{"half-open up.hs=30001"},
+		},
 
 		// Out of step.
 		{"SYN/ACK before SYN", func(s *scene) {
@@ -77,32 +106,50 @@ func TestRTT(t *testing.T) {
 			s.synack(Down, 2, acks(2), ts(70, 10)).at(1).syn(Up, 1, ts(10, 0)).at(20).ack(Up, acks(3), ts(30, 70)).
 				at(500).data(Down, 9, acks(2), ts(90, 30)).at(520).ack(Up, ts(600, 90))
 		}), []string{"open" + upNone + " down.hs=20001 down.rtts=2"}},
-		{"SYN/ACK missed", func(s *scene) { s.syn(Up, 1).at(50).ack(Up, acks(3)).at(900).data(Down, 9, seq(3), acks(2)) },
-			[]string{"open" + upNone}},
+		{
+			"SYN/ACK missed", func(s *scene) { s.syn(Up, 1).at(50).ack(Up, acks(3)).at(900).data(Down, 9, seq(3), acks(2)) },
+			[]string{"open" + upNone},
+		},
 		{"acknowledgment before its data", func(s *scene) {
 			s.open().at(100).ack(Down, acks(1101)).at(101).data(Up, 100).at(700).data(Down, 5, acks(1101))
 		}, []string{"open up.rtts=1 up.hs=30001"}},
-		{"RST answers the SYN", func(s *scene) { s.syn(Up, 1).at(30).rst(Down, acks(2)) },
-			[]string{"rst" + upNone}},
-		{"RST acknowledges data", func(s *scene) { s.open().data(Up, 9).at(900).rst(Down, acks(1010)) },
-			[]string{"rst up.rtts=1 up.hs=30001"}},
+		{
+			"RST answers the SYN", func(s *scene) { s.syn(Up, 1).at(30).rst(Down, acks(2)) },
+			[]string{"rst" + upNone},
+		},
+		{
+			"RST acknowledges data", func(s *scene) { s.open().data(Up, 9).at(900).rst(Down, acks(1010)) },
+			[]string{"rst up.rtts=1 up.hs=30001"},
+		},
 
 		// Without time stamps: sequence and acknowledgment numbers, and Karn.
-		{"data and its acknowledgment", func(s *scene) { s.open().at(100).data(Up, 9).at(140).ack(Down) },
-			[]string{"open up.rtts=2 up.min=30000 up.sum=70000"}},
-		{"data and a greater acknowledgment", func(s *scene) { s.open().at(100).data(Up, 9).at(101).data(Up, 9).at(140).ack(Down) },
-			[]string{"open up.rtts=2 up.sum=70000"}},
-		{"a lesser acknowledgment is none", func(s *scene) { s.open().at(100).data(Up, 9).at(110).ack(Down, acks(1009)).at(140).ack(Down) },
-			[]string{"open up.rtts=2 up.sum=70000"}},
+		{
+			"data and its acknowledgment", func(s *scene) { s.open().at(100).data(Up, 9).at(140).ack(Down) },
+			[]string{"open up.rtts=2 up.min=30000 up.sum=70000"},
+		},
+		{
+			"data and a greater acknowledgment", func(s *scene) { s.open().at(100).data(Up, 9).at(101).data(Up, 9).at(140).ack(Down) },
+			[]string{"open up.rtts=2 up.sum=70000"},
+		},
+		{
+			"a lesser acknowledgment is none", func(s *scene) { s.open().at(100).data(Up, 9).at(110).ack(Down, acks(1009)).at(140).ack(Down) },
+			[]string{"open up.rtts=2 up.sum=70000"},
+		},
 		{"one waits at a time", func(s *scene) {
 			s.open().at(100).data(Up, 9).at(120).data(Up, 9).at(140).ack(Down, acks(1010)).at(160).ack(Down).at(200).data(Up, 9).at(235).ack(Down)
 		}, []string{"open up.rtts=3 up.sum=105000"}},
-		{"downlink data", func(s *scene) { s.open().at(100).data(Down, 9).at(125).ack(Up) },
-			[]string{"open down.rtts=2 down.sum=45000 up.rtts=1"}},
-		{"FIN counts as data", func(s *scene) { s.open().at(100).fin(Up).at(140).ack(Down) },
-			[]string{"open up.rtts=2 up.sum=70000"}},
-		{"Karn: sent again", func(s *scene) { s.open().at(100).data(Up, 9).at(400).data(Up, 9, seq(1001)).at(430).ack(Down) },
-			[]string{"open up.rtx=1 up.rtts=1"}},
+		{
+			"downlink data", func(s *scene) { s.open().at(100).data(Down, 9).at(125).ack(Up) },
+			[]string{"open down.rtts=2 down.sum=45000 up.rtts=1"},
+		},
+		{
+			"FIN counts as data", func(s *scene) { s.open().at(100).fin(Up).at(140).ack(Down) },
+			[]string{"open up.rtts=2 up.sum=70000"},
+		},
+		{
+			"Karn: sent again", func(s *scene) { s.open().at(100).data(Up, 9).at(400).data(Up, 9, seq(1001)).at(430).ack(Down) },
+			[]string{"open up.rtx=1 up.rtts=1"},
+		},
 		{"Karn: what lies before was sent again", func(s *scene) {
 			s.open().at(90).data(Up, 9).ack(Down, acks(1010)).at(91).data(Up, 9).data(Up, 9).at(92).data(Up, 9).
 				at(400).data(Up, 9, seq(1010)).at(430).ack(Down)
@@ -116,18 +163,34 @@ func TestRTT(t *testing.T) {
 		{"after Karn the next is measured", func(s *scene) {
 			s.open().at(100).data(Up, 9).at(400).data(Up, 9, seq(1001)).at(430).ack(Down).at(500).data(Up, 9).at(540).ack(Down)
 		}, []string{"open up.rtx=1 up.rtts=2 up.sum=70000"}},
-		{"10 s old", func(s *scene) { s.open().at(100).data(Up, 9).at(10_100).ack(Down) },
-			[]string{"open up.rtts=2 up.sum=10030000"}},
-		{"older than 10 s", func(s *scene) { s.open().at(100).data(Up, 9).at(10_100.001).ack(Down) },
-			[]string{"open up.rtts=1"}},
-		{"handshake older than 10 s", func(s *scene) { s.syn(Up, 1).at(10_001).synack(Down, 2) },
-			[]string{"half-open" + upNone}},
-		{"a probe older than 10 s makes room", func(s *scene) { s.open().at(100).data(Up, 9).at(20_000).data(Up, 9).at(20_040).ack(Down) },
-			[]string{"open up.rtts=2 up.sum=70000"}},
-		{"one that is 71 minutes old", func(s *scene) { s.open().settle(slow).data(Up, 9).at(4_295_000).ack(Down) },
-			[]string{"open up.rtts=1"}},
-		{"back in time", func(s *scene) { s.open().at(100).data(Up, 9).at(99).ack(Down) },
-			[]string{"open up.rtts=1"}},
+		{
+			"10 s old", func(s *scene) { s.open().at(100).data(Up, 9).at(10_100).ack(Down) },
+			[]string{"open up.rtts=2 up.sum=10030000"},
+		},
+		{
+			"10 s old, with another one behind", func(s *scene) { s.open().at(100).data(Up, 9).at(10_100).data(Up, 9).ack(Down) },
+			[]string{"open up.rtts=2 up.sum=10030000"},
+		},
+		{
+			"older than 10 s", func(s *scene) { s.open().at(100).data(Up, 9).at(10_100.001).ack(Down) },
+			[]string{"open up.rtts=1"},
+		},
+		{
+			"handshake older than 10 s", func(s *scene) { s.syn(Up, 1).at(10_001).synack(Down, 2) },
+			[]string{"half-open" + upNone},
+		},
+		{
+			"a probe older than 10 s makes room", func(s *scene) { s.open().at(100).data(Up, 9).at(20_000).data(Up, 9).at(20_040).ack(Down) },
+			[]string{"open up.rtts=2 up.sum=70000"},
+		},
+		{
+			"one that is 71 minutes old", func(s *scene) { s.open().settle(slow).data(Up, 9).at(4_295_000).ack(Down) },
+			[]string{"open up.rtts=1"},
+		},
+		{
+			"back in time", func(s *scene) { s.open().at(100).data(Up, 9).at(99).ack(Down) },
+			[]string{"open up.rtts=1"},
+		},
 		{"keep-alives measure nothing", func(s *scene) {
 			s.open().data(Up, 9).at(80).ack(Down).at(60_000).data(Up, 1, seq(1009)).at(60_500).ack(Down).at(90_000).ack(Up, seq(1009)).at(90_500).ack(Down)
 		}, []string{"open up.rtts=2 up.sum=60000"}},
@@ -136,8 +199,10 @@ func TestRTT(t *testing.T) {
 		}, []string{"open up.rtts=2 up.sum=60000"}},
 
 		// With time stamps: the first sight of a TSval, the first equal TSecr.
-		{"data and its echo", stamped(func(s *scene) { s.open().at(100).data(Up, 9).at(140).ack(Down) }),
-			[]string{"open up.rtts=2 up.sum=70000"}},
+		{
+			"data and its echo", stamped(func(s *scene) { s.open().at(100).data(Up, 9).at(140).ack(Down) }),
+			[]string{"open up.rtts=2 up.sum=70000"},
+		},
 		{"an acknowledgment is not an echo", stamped(func(s *scene) {
 			s.open().data(Up, 9, ts(9000, 1)).at(100).ack(Down, ts(501, 8999)).at(140).ack(Down, ts(502, 9000))
 		}), []string{"open up.rtts=2 up.sum=120000"}},
@@ -173,6 +238,14 @@ func TestRTT(t *testing.T) {
 			s.open().at(100).data(Up, 9, seq(1010), ts(9001, 1)).at(101).data(Up, 9, seq(1001), ts(9000, 1)).at(140).ack(Down, acks(1019), ts(501, 9001)).
 				at(141).data(Up, 9, ts(9001, 1)).at(150).ack(Down, ts(502, 9001))
 		}), []string{"open up.ooo=1 up.rtts=2 up.sum=70000"}},
+		{"an old acknowledgment out of order does not either", stamped(func(s *scene) {
+			s.open().at(100).data(Up, 9, ts(9001, 1)).at(140).ack(Down, ts(501, 9001)).at(141).ack(Up, ts(9000, 1)).
+				at(142).data(Up, 9, ts(9001, 1)).at(150).ack(Down, ts(502, 9001))
+		}), []string{"open up.rtts=2 up.sum=70000"}},
+		{"an old segment a second time measures nothing", stamped(func(s *scene) {
+			s.open().at(100).data(Up, 9, ts(9000, 1)).data(Up, 9, ts(9001, 1)).at(140).ack(Down, acks(1001), ts(501, 9001)).
+				at(141).data(Up, 9, seq(1001), ts(9000, 1)).at(150).ack(Down, ts(502, 9000))
+		}), []string{"open up.rtx=1 up.rtts=1"}},
 		{"a later echo ends the wait", stamped(func(s *scene) {
 			s.open().at(100).data(Up, 9, ts(9000, 1)).at(101).data(Up, 9, ts(9001, 1)).at(140).ack(Down, ts(501, 9001)).at(150).ack(Down, ts(502, 9000))
 		}), []string{"open up.rtts=1"}},
@@ -201,15 +274,21 @@ func TestRTT(t *testing.T) {
 		{"an echo without ACK counts for nothing", stamped(func(s *scene) {
 			s.open().at(100).data(Up, 9, ts(9000, 1)).at(140).data(Down, 9, noAck, ts(501, 9000))
 		}), []string{"open up.rtts=1"}},
-		{"an answer without time stamps", stamped(func(s *scene) { s.open().at(100).data(Up, 9).at(140).ack(Down, noTS) }),
-			[]string{"open up.rtts=1"}},
+		{
+			"an answer without time stamps", stamped(func(s *scene) { s.open().at(100).data(Up, 9).at(140).ack(Down, noTS) }),
+			[]string{"open up.rtts=1"},
+		},
 		{"echo older than 10 s", stamped(func(s *scene) {
 			s.open().at(100).data(Up, 9, ts(9000, 1)).at(10_101).ack(Down, ts(501, 9000)).at(10_102).ack(Down, ts(501, 9000))
 		}), []string{"open up.rtts=1"}},
-		{"met in mid-stream", stamped(func(s *scene) { s.data(Up, 9, seq(50)).at(40).ack(Down, seq(70)).data(Down, 9).at(55).ack(Up) }),
-			[]string{"open up.rtts=1 up.hs=0 up.sum=40000 down.rtts=1 down.hs=0 down.sum=15000"}},
-		{"met in mid-stream, without time stamps", func(s *scene) { s.data(Up, 9, seq(50)).at(40).ack(Down, seq(70)).data(Down, 9).at(55).ack(Up) },
-			[]string{"open up.rtts=1 up.hs=0 up.sum=40000 down.rtts=1 down.hs=0 down.sum=15000"}},
+		{
+			"met in mid-stream", stamped(func(s *scene) { s.data(Up, 9, seq(50)).at(40).ack(Down, seq(70)).data(Down, 9).at(55).ack(Up) }),
+			[]string{"open up.rtts=1 up.hs=0 up.sum=40000 down.rtts=1 down.hs=0 down.sum=15000"},
+		},
+		{
+			"met in mid-stream, without time stamps", func(s *scene) { s.data(Up, 9, seq(50)).at(40).ack(Down, seq(70)).data(Down, 9).at(55).ack(Up) },
+			[]string{"open up.rtts=1 up.hs=0 up.sum=40000 down.rtts=1 down.hs=0 down.sum=15000"},
+		},
 		{"after a leap of the stream what waits is spoilt", func(s *scene) {
 			s.open().at(100).data(Up, 9).data(Up, 9, seq(0x9000_0000)).at(140).ack(Down, acks(0x9000_0009)).at(200).data(Up, 9).at(240).ack(Down)
 		}, []string{"open up.rtts=3"}},
@@ -254,7 +333,7 @@ func TestRTTSettled(t *testing.T) {
 			s := newScene(t, 16)
 			c.play(s)
 			for d, want := range [2]float64{0.030, 0.020} {
-				if h := &s.classes[media].RTT[d]; h.Count != 1 || h.Sum < want*0.999999 || h.Sum > want*1.000001 {
+				if h := &s.classes[media].RTT[d]; h.Count != 1 || h.Sum < want-0.5e-6 || h.Sum > want+0.5e-6 {
 					t.Errorf("side %d: %d samples of %v s, want one of %v", d, h.Count, h.Sum, want)
 				}
 			}

@@ -119,6 +119,9 @@ func (f *Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
 func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) {
 	h := &f.Half[dir]
 	c := &t.cfg.Classes[f.Class]
+	if h.Payload == 0 && p.PayloadLen > 0 && f.Half[dir.Reverse()].Payload > 0 {
+		c.Carried++
+	}
 	h.Packets++
 	h.Bytes += uint64(p.IPBytes)
 	h.Payload += uint64(p.PayloadLen)
@@ -268,6 +271,13 @@ func (t *Table) Settle(r uint32, class uint8) {
 	if f.flags&flagEstablished != 0 {
 		held.Established--
 		c.Established++
+		if f.oneWay() {
+			c.OneSided++
+		}
+	}
+	if f.carried() {
+		held.Carried--
+		c.Carried++
 	}
 	if f.state == stateClosed {
 		t.countClose(f)
@@ -280,6 +290,17 @@ func move(from, to *uint64, n uint64) {
 	*to += n
 }
 
+func (f *Flow) oneWay() bool { return f.Half[Up].Packets == 0 || f.Half[Down].Packets == 0 }
+
+func (f *Flow) carried() bool { return f.Half[Up].Payload > 0 && f.Half[Down].Payload > 0 }
+
+// transfer reports whether the flow is a transfer whose duration was seen from
+// its beginning to its end.
+func (t *Table) transfer(f *Flow) bool {
+	return t.cfg.Transfers != nil && t.cfg.Transfers[f.Class] && f.flags&flagSYN != 0 && f.carried() &&
+		f.Reason != EndEvicted && f.Reason != EndShutdown
+}
+
 // countClose counts the end of a settled flow, once.
 func (t *Table) countClose(f *Flow) {
 	if f.flags&flagCountedClose != 0 || f.flags&flagSettled == 0 {
@@ -289,8 +310,11 @@ func (t *Table) countClose(f *Flow) {
 	c := &t.cfg.Classes[f.Class]
 	c.Closed[f.Reason]++
 	c.Active--
-	if f.Half[Up].Packets == 0 || f.Half[Down].Packets == 0 {
+	if f.oneWay() {
 		c.OneWay++
+	}
+	if t.transfer(f) {
+		c.Experience[RatingOf(f.Last-f.Start)]++
 	}
 	duration := float64(f.Last-f.Start) * 1e-9
 	c.Duration.Observe(duration, 1)

@@ -18,47 +18,69 @@ func TestSequence(t *testing.T) {
 		play func(s *scene, n uint32) // n is the subscriber's next sequence number
 		want string
 	}{
-		{"in order", func(s *scene, n uint32) { s.data(Up, 100).data(Up, 100).ack(Down).data(Down, 9).ack(Up) },
-			"open up.payload=200"},
+		{
+			"in order", func(s *scene, n uint32) { s.data(Up, 100).data(Up, 100).ack(Down).data(Down, 9).ack(Up) },
+			"open up.payload=200",
+		},
 
 		// Repeats.
-		{"sent again", func(s *scene, n uint32) { s.data(Up, 100).at(300).data(Up, 100, seq(n)) },
-			"open up.payload=200 up.rtx=1"},
+		{
+			"sent again", func(s *scene, n uint32) { s.data(Up, 100).at(300).data(Up, 100, seq(n)) },
+			"open up.payload=200 up.rtx=1",
+		},
 		{"sent again and again", func(s *scene, n uint32) {
 			s.data(Up, 100).at(300).data(Up, 100, seq(n)).at(900).data(Up, 100, seq(n))
 		}, "open up.rtx=2"},
-		{"sent again at once", func(s *scene, n uint32) { s.data(Up, 100).data(Up, 100, seq(n)) },
-			"open up.rtx=1"},
+		{
+			"sent again at once", func(s *scene, n uint32) { s.data(Up, 100).data(Up, 100, seq(n)) },
+			"open up.rtx=1",
+		},
 		{"an older one sent again", func(s *scene, n uint32) {
 			s.data(Up, 100).data(Up, 100).data(Up, 100).at(300).data(Up, 100, seq(n))
 		}, "open up.rtx=1"},
-		{"sent again after it was acknowledged", func(s *scene, n uint32) { s.data(Up, 100).ack(Down).at(300).data(Up, 100, seq(n)) },
-			"open up.rtx=1"},
-		{"two sent again as one", func(s *scene, n uint32) { s.data(Up, 100).data(Up, 100).at(300).data(Up, 200, seq(n)) },
-			"open up.rtx=1"},
+		{
+			"sent again after it was acknowledged", func(s *scene, n uint32) { s.data(Up, 100).ack(Down).at(300).data(Up, 100, seq(n)) },
+			"open up.rtx=1",
+		},
+		{
+			"two sent again as one", func(s *scene, n uint32) { s.data(Up, 100).data(Up, 100).at(300).data(Up, 200, seq(n)) },
+			"open up.rtx=1",
+		},
 		{"sent again with new data", func(s *scene, n uint32) {
 			s.data(Up, 100).at(300).data(Up, 150, seq(n)).data(Up, 10, seq(n+150)).ack(Down, acks(n+160))
 		}, "open up.rtx=1"},
 		{"the end of one sent again with new data", func(s *scene, n uint32) {
 			s.data(Up, 100).at(300).data(Up, 100, seq(n+50)).data(Up, 10, seq(n+150))
 		}, "open up.rtx=1"},
-		{"FIN sent again", func(s *scene, n uint32) { s.fin(Up).at(300).fin(Up, seq(n)) },
-			"open fin=2 up.rtx=1"},
-		{"data sent again with FIN", func(s *scene, n uint32) { s.data(Up, 100).at(300).send(Up, decode.FIN, 100, seq(n)) },
-			"open fin=1 up.rtx=1"},
+		{
+			"FIN sent again", func(s *scene, n uint32) { s.fin(Up).at(300).fin(Up, seq(n)) },
+			"open fin=2 up.rtx=1",
+		},
+		{
+			"data sent again with FIN", func(s *scene, n uint32) { s.data(Up, 100).at(300).send(Up, decode.FIN, 100, seq(n)) },
+			"open fin=1 up.rtx=1",
+		},
 		{"server sends again", func(s *scene, n uint32) {
 			s.data(Down, 100).at(300).data(Down, 100, seq(s.ends[Down].nxt-100))
 		}, "open down.rtx=1"},
-		{"pure acknowledgments repeat nothing", func(s *scene, n uint32) { s.data(Down, 100).ack(Up).ack(Up).ack(Up).ack(Up) },
-			"open"},
-		{"RST repeats nothing", func(s *scene, n uint32) { s.data(Up, 100).rst(Up, seq(n)).rst(Up, seq(n)) },
-			"rst rst=2"},
+		{
+			"pure acknowledgments repeat nothing", func(s *scene, n uint32) { s.data(Down, 100).ack(Up).ack(Up).ack(Up).ack(Up) },
+			"open",
+		},
+		{
+			"RST repeats nothing", func(s *scene, n uint32) { s.data(Up, 100).rst(Up, seq(n)).rst(Up, seq(n)) },
+			"rst rst=2",
+		},
 
 		// Holes.
-		{"swapped on the way", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(51).data(Up, 100, seq(n)) },
-			"open up.ooo=1"},
-		{"swapped, just in time", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(50+0.75*rtt-0.001).data(Up, 100, seq(n)) },
-			"open up.ooo=1"},
+		{
+			"swapped on the way", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(51).data(Up, 100, seq(n)) },
+			"open up.ooo=1",
+		},
+		{
+			"swapped, just in time", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(50+0.75*rtt-0.001).data(Up, 100, seq(n)) },
+			"open up.ooo=1",
+		},
 		{"hole filled after a round trip: lost before the tap", func(s *scene, n uint32) {
 			s.data(Up, 100, seq(n+100)).at(50+0.75*rtt).data(Up, 100, seq(n))
 		}, "open up.rtx=1 up.lost=1"},
@@ -96,32 +118,46 @@ func TestSequence(t *testing.T) {
 		{"filled twice is sent twice", func(s *scene, n uint32) {
 			s.data(Up, 100, seq(n+100)).at(51).data(Up, 100, seq(n)).at(52).data(Up, 100, seq(n))
 		}, "open up.ooo=1 up.rtx=1"},
-		{"hole at the FIN", func(s *scene, n uint32) { s.fin(Up, seq(n+100)).at(51).data(Up, 100, seq(n)) },
-			"open up.ooo=1"},
+		{
+			"hole at the FIN", func(s *scene, n uint32) { s.fin(Up, seq(n+100)).at(51).data(Up, 100, seq(n)) },
+			"open up.ooo=1",
+		},
 		{"server's hole", func(s *scene, n uint32) {
 			m := s.ends[Down].nxt
 			s.data(Down, 100, seq(m+100)).at(300).data(Down, 100, seq(m))
 		}, "open down.rtx=1 down.lost=1"},
 
 		// Lost by the capture.
-		{"hole acknowledged and never filled", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(80).ack(Down, acks(n+200)) },
-			"open up.unseen=100"},
-		{"hole not yet acknowledged", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(80).ack(Down, acks(n)) },
-			"open"},
-		{"hole acknowledged in part", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(80).ack(Down, acks(n+99)) },
-			"open"},
+		{
+			"hole acknowledged and never filled", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(80).ack(Down, acks(n+200)) },
+			"open up.unseen=100",
+		},
+		{
+			"hole not yet acknowledged", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(80).ack(Down, acks(n)) },
+			"open",
+		},
+		{
+			"hole acknowledged in part", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).at(80).ack(Down, acks(n+99)) },
+			"open",
+		},
 		{"acknowledged, then sent again", func(s *scene, n uint32) {
 			s.data(Up, 100, seq(n+100)).at(80).ack(Down, acks(n+200)).at(90).data(Up, 100, seq(n))
 		}, "open up.unseen=100 up.rtx=1"},
 		{"the last one missed shows when the next comes", func(s *scene, n uint32) {
 			s.data(Up, 100).ack(Down, acks(n+300)).data(Up, 100, seq(n+300)).ack(Down, acks(n+400))
 		}, "open up.unseen=200"},
-		{"acknowledgment before the data, which then comes", func(s *scene, n uint32) { s.ack(Down, acks(n+100)).data(Up, 100).data(Up, 100) },
-			"open"},
+		{
+			"acknowledgment before the data, which then comes", func(s *scene, n uint32) { s.ack(Down, acks(n+100)).data(Up, 100).data(Up, 100) },
+			"open",
+		},
 		{"server's hole acknowledged", func(s *scene, n uint32) {
 			m := s.ends[Down].nxt
 			s.data(Down, 100, seq(m+1000)).ack(Up, acks(m+1100))
 		}, "open down.unseen=1000"},
+		{
+			"a RST's acknowledgment is no word of what arrived", func(s *scene, n uint32) { s.data(Up, 100, seq(n+100)).rst(Down, acks(n+200)) },
+			"rst rst=1",
+		},
 		{"a wild acknowledgment", func(s *scene, n uint32) {
 			s.data(Up, 100, seq(n+100)).ack(Down, acks(n+0x7000_0000)).ack(Down, acks(n)).at(300).data(Up, 100, seq(n))
 		}, "open up.rtx=1 up.lost=1"},
@@ -137,14 +173,22 @@ func TestSequence(t *testing.T) {
 			m := s.ends[Down].nxt
 			s.data(Down, 100).ack(Up).at(60_000).data(Down, 1, seq(m+99)).ack(Up)
 		}, "open"},
-		{"keep-alive right after the handshake", func(s *scene, n uint32) { s.at(60_000).data(Up, 1, seq(n-1)).ack(Down) },
-			"open"},
-		{"keep-alive, one way", func(s *scene, n uint32) { s.data(Up, 100).at(60_000).data(Up, 1, seq(n+99)) },
-			"open up.rtx=1"}, // una is known from the SYN/ACK: not acknowledged
-		{"one byte sent again before its acknowledgment", func(s *scene, n uint32) { s.data(Up, 1).at(300).data(Up, 1, seq(n)) },
-			"open up.rtx=1"},
-		{"one byte in the middle sent again", func(s *scene, n uint32) { s.data(Up, 100).ack(Down).at(300).data(Up, 1, seq(n+50)) },
-			"open up.rtx=1"},
+		{
+			"keep-alive right after the handshake", func(s *scene, n uint32) { s.at(60_000).data(Up, 1, seq(n-1)).ack(Down) },
+			"open",
+		},
+		{
+			"keep-alive, one way", func(s *scene, n uint32) { s.data(Up, 100).at(60_000).data(Up, 1, seq(n+99)) },
+			"open up.rtx=1",
+		}, // una is known from the SYN/ACK: not acknowledged
+		{
+			"one byte sent again before its acknowledgment", func(s *scene, n uint32) { s.data(Up, 1).at(300).data(Up, 1, seq(n)) },
+			"open up.rtx=1",
+		},
+		{
+			"one byte in the middle sent again", func(s *scene, n uint32) { s.data(Up, 100).ack(Down).at(300).data(Up, 1, seq(n+50)) },
+			"open up.rtx=1",
+		},
 		{"zero window, probes without data", func(s *scene, n uint32) {
 			s.data(Up, 100).ack(Down, window(0)).at(300).ack(Up, seq(n+99)).ack(Down, window(0)).at(900).ack(Up, seq(n+99)).ack(Down).data(Up, 50)
 		}, "open up.payload=150"},
@@ -159,6 +203,20 @@ func TestSequence(t *testing.T) {
 		{"zero window, probes with the last byte", func(s *scene, n uint32) {
 			s.data(Up, 100).ack(Down, window(0)).at(300).data(Up, 1, seq(n+99)).ack(Down, window(0)).at(900).data(Up, 1, seq(n+99)).ack(Down)
 		}, "open"},
+		{"zero window, probe taken, the rest sent again from its end", func(s *scene, n uint32) {
+			s.data(Up, 100).ack(Down, window(0)).at(300).data(Up, 1, seq(n+100)).ack(Down, acks(n+101)).data(Up, 50, seq(n+101)).
+				at(800).data(Up, 50, seq(n+150)).data(Up, 50, seq(n+200))
+		}, "open up.rtx=1"},
+		{"zero window, probe taken, and sent again all the same", func(s *scene, n uint32) {
+			s.data(Up, 100).ack(Down, window(0)).at(300).data(Up, 1, seq(n+100)).ack(Down, acks(n+101)).data(Up, 50, seq(n+100))
+		}, "open up.rtx=1"},
+		{"zero window, probe refused, then one byte too many sent again", func(s *scene, n uint32) {
+			s.data(Up, 100).ack(Down, window(0)).at(300).data(Up, 1, seq(n+100)).ack(Down, acks(n+100)).
+				data(Up, 50, seq(n+100)).data(Up, 50, seq(n+149))
+		}, "open up.rtx=1"},
+		{"one byte sent again with new data after its acknowledgment", func(s *scene, n uint32) {
+			s.data(Up, 100).ack(Down).at(300).data(Up, 50, seq(n+99)).data(Up, 50, seq(n+149))
+		}, "open up.rtx=1"},
 		{"a probed byte sent twice after the window opened", func(s *scene, n uint32) {
 			s.data(Up, 100).ack(Down, window(0)).at(300).data(Up, 1, seq(n+100)).ack(Down, acks(n+100)).
 				data(Up, 50, seq(n+100)).at(800).data(Up, 50, seq(n+100))
@@ -168,6 +226,9 @@ func TestSequence(t *testing.T) {
 		{"a stray far ahead", func(s *scene, n uint32) {
 			s.data(Up, 100).data(Up, 9, seq(n+0x5000_0000)).data(Up, 100, seq(n+100)).data(Up, 100, seq(n+200)).ack(Down, acks(n+300))
 		}, "open up.payload=309"},
+		{"a leap ahead, acknowledged", func(s *scene, n uint32) {
+			s.data(Up, 100).data(Up, 9, seq(n+0x5000_0000)).ack(Down, acks(n+0x5000_0009)).data(Up, 9).ack(Down, acks(n+0x5000_0012))
+		}, "open"},
 		{"more missed than can be told", func(s *scene, n uint32) {
 			s.data(Up, 100).data(Up, 9, seq(n+0x9000_0000)).data(Up, 100, seq(n+0x9000_0009))
 		}, "open"},
@@ -211,24 +272,47 @@ func (s *scene) lossesIn(class int) {
 // neither is what has arrived.
 func TestSequenceOneWay(t *testing.T) {
 	runEpisodes(t, []episode{
-		{"swapped within 20 ms", func(s *scene) { s.data(Up, 9, seq(1)).data(Up, 9, seq(19)).at(19.9).data(Up, 9, seq(10)) },
-			[]string{"open up.ooo=1"}},
-		{"filled after 20 ms", func(s *scene) { s.data(Up, 9, seq(1)).data(Up, 9, seq(19)).at(20).data(Up, 9, seq(10)) },
-			[]string{"open up.rtx=1 up.lost=1"}},
-		{"before the first byte seen, soon", func(s *scene) { s.data(Up, 9, seq(100)).at(1).data(Up, 9, seq(91)) },
-			[]string{"open up.ooo=1"}},
-		{"before the first byte seen, late", func(s *scene) { s.data(Up, 9, seq(100)).at(300).data(Up, 9, seq(91)) },
-			[]string{"open up.rtx=1"}},
-		{"keep-alive", func(s *scene) { s.data(Up, 9, seq(1)).at(60_000).data(Up, 1, seq(9)) },
-			[]string{"open"}},
-		{"met at a keep-alive", func(s *scene) {
-			s.ack(Up, seq(99)).ack(Down, seq(7), acks(100)).data(Up, 9, seq(100)).ack(Down, seq(7), acks(109))
+		{
+			"swapped within 20 ms", func(s *scene) { s.data(Up, 9, seq(1)).data(Up, 9, seq(19)).at(19.9).data(Up, 9, seq(10)) },
+			[]string{"open up.ooo=1"},
 		},
-			[]string{"open"}},
-		{"met at an old acknowledgment", func(s *scene) { s.ack(Up, seq(100)).ack(Up, seq(90)).data(Up, 9, seq(90)).data(Up, 9, seq(99)) },
-			[]string{"open"}},
-		{"acknowledgments alone", func(s *scene) { s.ack(Up, seq(100)).ack(Up, seq(100)).ack(Up, seq(500)) },
-			[]string{"open up=3"}},
+		{
+			"filled after 20 ms", func(s *scene) { s.data(Up, 9, seq(1)).data(Up, 9, seq(19)).at(20).data(Up, 9, seq(10)) },
+			[]string{"open up.rtx=1 up.lost=1"},
+		},
+		{
+			"before the first byte seen, soon", func(s *scene) { s.data(Up, 9, seq(100)).at(1).data(Up, 9, seq(91)) },
+			[]string{"open up.ooo=1"},
+		},
+		{
+			"before the first byte seen, late", func(s *scene) { s.data(Up, 9, seq(100)).at(300).data(Up, 9, seq(91)) },
+			[]string{"open up.rtx=1"},
+		},
+		{
+			"keep-alive", func(s *scene) { s.data(Up, 9, seq(1)).at(60_000).data(Up, 1, seq(9)) },
+			[]string{"open"},
+		},
+		{
+			"met at a keep-alive", func(s *scene) {
+				s.ack(Up, seq(99)).ack(Down, seq(7), acks(100)).data(Up, 9, seq(100)).ack(Down, seq(7), acks(109))
+			},
+			[]string{"open"},
+		},
+		{
+			"met at an acknowledgment, then sent again", func(s *scene) { s.ack(Up, seq(100)).data(Up, 9, seq(100)).at(300).data(Up, 9, seq(100)) },
+			[]string{"open up.rtx=1"},
+		},
+		{"half of the round-trip time is not enough to judge by", func(s *scene) {
+			s.syn(Up, 1000).at(30).synack(Down, 1).data(Up, 9, seq(1010), noAck).at(51).data(Up, 9, seq(1001), noAck)
+		}, []string{"open up.rtx=1 up.lost=1"}},
+		{
+			"met at an old acknowledgment", func(s *scene) { s.ack(Up, seq(100)).ack(Up, seq(90)).data(Up, 9, seq(90)).data(Up, 9, seq(99)) },
+			[]string{"open"},
+		},
+		{
+			"acknowledgments alone", func(s *scene) { s.ack(Up, seq(100)).ack(Up, seq(100)).ack(Up, seq(500)) },
+			[]string{"open up=3"},
+		},
 	})
 }
 
@@ -247,6 +331,9 @@ func TestMoreHolesThanAListHolds(t *testing.T) {
 	s.at(51)
 	for i := range uint32(maxHoles + 3) {
 		s.data(Up, 10, seq(n+20*i))
+		if i == 2 {
+			s.want("open up.rtx=3")
+		}
 	}
 	s.want("open up.rtx=3 up.ooo=8")
 	if f := s.tab.Flow(1); f.Half[Up].holes != 0 {

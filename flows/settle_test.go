@@ -188,38 +188,66 @@ func TestClose(t *testing.T) {
 		play func(s *scene)
 		want func(c *Counters) bool
 	}{
-		{"fin", func(s *scene) { s.open().settle(media).fin(Up).fin(Down) },
-			func(c *Counters) bool { return c.Closed[EndFIN] == 1 && c.Active == 0 }},
-		{"fin before the name", func(s *scene) { s.open().fin(Up).fin(Down).settle(media) },
-			func(c *Counters) bool { return c.Closed[EndFIN] == 1 && c.Active == 0 }},
-		{"rst", func(s *scene) { s.open().settle(media).rst(Up).rst(Down) },
-			func(c *Counters) bool { return c.Closed[EndRST] == 1 }},
-		{"idle", func(s *scene) { s.open().settle(media).at(400_000).advance() },
-			func(c *Counters) bool { return c.Closed[EndIdle] == 1 }},
-		{"closed, then its place given up", func(s *scene) { s.open().settle(media).rst(Up).at(400_000).advance() },
-			func(c *Counters) bool { return c.Closed[EndIdle] == 0 && c.Closed[EndRST] == 1 }},
-		{"reused", func(s *scene) { s.open().settle(media).syn(Up, 7) },
-			func(c *Counters) bool { return c.Closed[EndReused] == 1 }},
-		{"shutdown", func(s *scene) { s.open().settle(media).tab.Shutdown() },
-			func(c *Counters) bool { return c.Closed[EndShutdown] == 1 }},
-		{"both ways", func(s *scene) { s.open().settle(media).rst(Up) },
-			func(c *Counters) bool { return c.OneWay == 0 }},
-		{"one way up", func(s *scene) { s.syn(Up, 1).settle(media).rst(Up) },
-			func(c *Counters) bool { return c.OneWay == 1 }},
-		{"one way down", func(s *scene) { s.synack(Down, 1).settle(media).rst(Down) },
-			func(c *Counters) bool { return c.OneWay == 1 }},
-		{"duration and sizes", func(s *scene) { s.open().settle(media).at(2000).data(Up, 960).rst(Up) },
+		{
+			"fin", func(s *scene) { s.open().settle(media).fin(Up).fin(Down) },
+			func(c *Counters) bool { return c.Closed[EndFIN] == 1 && c.Active == 0 },
+		},
+		{
+			"fin before the name", func(s *scene) { s.open().fin(Up).fin(Down).settle(media) },
+			func(c *Counters) bool { return c.Closed[EndFIN] == 1 && c.Active == 0 },
+		},
+		{
+			"rst", func(s *scene) { s.open().settle(media).rst(Up).rst(Down) },
+			func(c *Counters) bool { return c.Closed[EndRST] == 1 },
+		},
+		{
+			"idle", func(s *scene) { s.open().settle(media).at(400_000).advance() },
+			func(c *Counters) bool { return c.Closed[EndIdle] == 1 },
+		},
+		{
+			"closed, then its place given up", func(s *scene) { s.open().settle(media).rst(Up).at(400_000).advance() },
+			func(c *Counters) bool { return c.Closed[EndIdle] == 0 && c.Closed[EndRST] == 1 },
+		},
+		{
+			"reused", func(s *scene) { s.open().settle(media).syn(Up, 7) },
+			func(c *Counters) bool { return c.Closed[EndReused] == 1 },
+		},
+		{
+			"shutdown", func(s *scene) { s.open().settle(media).tab.Shutdown() },
+			func(c *Counters) bool { return c.Closed[EndShutdown] == 1 },
+		},
+		{
+			"both ways", func(s *scene) { s.open().settle(media).rst(Up) },
+			func(c *Counters) bool { return c.OneWay == 0 },
+		},
+		{
+			"one way up", func(s *scene) { s.syn(Up, 1).settle(media).rst(Up) },
+			func(c *Counters) bool { return c.OneWay == 1 },
+		},
+		{
+			"one way down", func(s *scene) { s.synack(Down, 1).settle(media).rst(Down) },
+			func(c *Counters) bool { return c.OneWay == 1 },
+		},
+		{
+			"duration and sizes", func(s *scene) { s.open().settle(media).at(2000).data(Up, 960).rst(Up) },
 			func(c *Counters) bool {
 				return c.Duration.Count == 1 && c.Duration.Sum == 2 && c.Size[Up].Sum == 3*40+1000 && c.Size[Down].Sum == 40
-			}},
-		{"no throughput at the floor", func(s *scene) { s.open().settle(media).at(2000).data(Down, 1_000_000-80).rst(Up) },
-			func(c *Counters) bool { return c.Throughput[Down].Count == 0 && c.Size[Down].Sum == 1_000_000 }},
-		{"throughput above it", func(s *scene) { s.open().settle(media).at(2000).data(Down, 1_000_001-80).rst(Up) },
+			},
+		},
+		{
+			"no throughput at the floor", func(s *scene) { s.open().settle(media).at(2000).data(Down, 1_000_000-80).rst(Up) },
+			func(c *Counters) bool { return c.Throughput[Down].Count == 0 && c.Size[Down].Sum == 1_000_000 },
+		},
+		{
+			"throughput above it", func(s *scene) { s.open().settle(media).at(2000).data(Down, 1_000_001-80).rst(Up) },
 			func(c *Counters) bool {
 				return c.Throughput[Down].Count == 1 && c.Throughput[Down].Sum == 500_000.5 && c.Throughput[Up].Count == 0
-			}},
-		{"no throughput in no time", func(s *scene) { s.data(Down, 2_000_000).settle(media).rst(Up) },
-			func(c *Counters) bool { return c.Throughput[Down].Count == 0 && c.Duration.Count == 1 }},
+			},
+		},
+		{
+			"no throughput in no time", func(s *scene) { s.data(Down, 2_000_000).settle(media).rst(Up) },
+			func(c *Counters) bool { return c.Throughput[Down].Count == 0 && c.Duration.Count == 1 },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newScene(t, 16)

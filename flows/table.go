@@ -38,6 +38,9 @@ type Config struct {
 	Seed uint64
 	// IdleTimeout is the time-out of an open flow by class, nanoseconds.
 	IdleTimeout *[MaxClasses]int64
+	// Transfers are the classes whose flows are rated by their duration; nil
+	// for none.
+	Transfers *[MaxClasses]bool
 	// Classes is where the table counts.
 	Classes *Classes
 	// OnEnd is called once for every flow, just before its record is used

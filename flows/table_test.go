@@ -413,13 +413,18 @@ func TestEvictionOrder(t *testing.T) {
 		}
 		s.check()
 	}
+	// Who comes now and is due before the chats goes before them.
+	s.port(200).data(Up, 5).port(201).data(Up, 5).settle(slow)
+	if s.port(200).record() != 0 || s.port(4).record() == 0 {
+		t.Error("a chat had to go before a newer flow that was due before it")
+	}
 	reasons := strings.Join(s.ended, "\n")
-	for want, n := range map[string]int{"rst": 3, "evicted": 10} {
+	for want, n := range map[string]int{"rst": 3, "evicted": 12} {
 		if got := strings.Count(reasons, want+" "); got < n {
 			t.Errorf("%d flows ended %q, want %d:\n%s", got, want, n, reasons)
 		}
 	}
-	if s.tab.Evicted != 13 || s.tab.Len() != 16 {
+	if s.tab.Evicted != 15 || s.tab.Len() != 16 {
 		t.Errorf("%d evicted, %d left", s.tab.Evicted, s.tab.Len())
 	}
 }
@@ -458,10 +463,18 @@ func TestEvictionAmongTheBusy(t *testing.T) {
 	for i := range 100 {
 		s.port(uint16(i)).data(Up, 5, seq(6))
 	}
-	for i := range 10 {
-		s.port(uint16(1000+i)).data(Up, 5, seq(1))
+	slot := s.tab.recs[1].slot
+	s.port(1000).data(Up, 5, seq(1))
+	moved := 0
+	for r := uint32(1); r < s.tab.used; r++ {
+		if s.tab.recs[r].slot != slot {
+			moved++
+		}
 	}
-	if s.tab.Len() != 100 || s.tab.Evicted != 10 {
+	if moved != 17 { // 16 and the newcomer
+		t.Errorf("%d flows were moved to make room for one, want 17", moved)
+	}
+	if s.tab.Len() != 100 || s.tab.Evicted != 1 {
 		t.Errorf("%d flows, %d evicted", s.tab.Len(), s.tab.Evicted)
 	}
 	s.check()

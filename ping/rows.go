@@ -89,7 +89,7 @@ type Row struct {
 
 // Spread describes a set of durations. All are 0 where Count is.
 type Spread struct {
-	Count                     int
+	Count                    int
 	Least, Median, P95, Mean time.Duration
 }
 

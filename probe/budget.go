@@ -11,6 +11,11 @@ import (
 // nor, where a table overflows, on how its entries were spread.
 const partitions = 64
 
+// maxFragments bounds, in bytes, the table of unfinished packets: some 20,000 of
+// them at a time. Unlike the other tables it lies in Go's heap, where what is
+// reserved counts as used and makes the garbage collector wait for as much again.
+const maxFragments = 32 << 20
+
 // MinMemory is the least budget that leaves every table of every partition a
 // sensible size.
 const MinMemory = 64 << 20
@@ -60,7 +65,7 @@ func plan(memory int64) (budget, error) {
 		holes:       part(2, holesCost),
 		hellos:      share(2, helloCost, 2),
 		dnsStreams:  share(1, dnsTCPCost, 1),
-		fragments:   int(memory / 100 * 2),
+		fragments:   int(min(memory/100*2, maxFragments)),
 		sessions:    memory / 100 * 4,
 		roster:      whole(1, rosterCost),
 		allServer:   whole(2, presenceCost),

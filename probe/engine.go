@@ -53,6 +53,11 @@ type Config struct {
 	// Records, if set, is given the flows that have ended, in batches and in
 	// no particular order. The slice is used again after the call.
 	Records func([]flows.Record)
+	// Watch, if set, is given a snapshot each time that packet time passes a
+	// multiple of WatchEvery: exactly what was counted up to there. It is called
+	// where packets are handed out and must neither wait nor call the engine.
+	Watch      func(*Snapshot)
+	WatchEvery time.Duration
 	// Clock, on a live tap, is the wall clock in nanoseconds: it moves packet
 	// time on while nothing passes. Nil for a replay.
 	Clock func() int64
@@ -92,6 +97,8 @@ type Engine struct {
 	rosters  [2]*roster
 	servers  *presence
 	minute   uint16
+	nextLook int64 // packet time of the next call of Watch
+	awaited  int   // steps that every shard is known to be through with
 
 	pendingRules atomic.Pointer[classify.Compiled]
 
@@ -445,6 +452,25 @@ func (e *Engine) endStep() {
 	if e.steps > 1 {
 		e.exchange()
 	}
+	if e.cfg.Watch != nil && tick >= e.nextLook {
+		e.nextLook = tick - tick%int64(e.cfg.WatchEvery) + int64(e.cfg.WatchEvery)
+		e.await(e.steps)
+		s := e.complete(e.begun())
+		s.Time = tick
+		e.cfg.Watch(s)
+	}
+}
+
+// await waits until every shard is through with so many steps.
+func (e *Engine) await(steps int) {
+	if len(e.shards) == 1 {
+		return
+	}
+	for ; e.awaited < steps; e.awaited++ {
+		for _, s := range e.shards {
+			<-s.ticked
+		}
+	}
 }
 
 // exchange puts together what was learned in the step before the one just
@@ -452,11 +478,7 @@ func (e *Engine) endStep() {
 // buffers, like the roster read in it, are not used again before the next step
 // begins: nobody has to wait for a lock, and rarely for another shard.
 func (e *Engine) exchange() {
-	if len(e.shards) > 1 {
-		for _, s := range e.shards {
-			<-s.ticked
-		}
-	}
+	e.await(e.steps - 1)
 	phase := e.steps & 1
 	e.fresh.reset()
 	for _, a := range e.parts {
@@ -517,20 +539,20 @@ func (e *Engine) identify(r *flows.Record) {
 
 // finish ends all flows. No shard is running.
 func (e *Engine) finish() {
-	for _, s := range e.shards {
-		for len(s.ticked) > 0 {
-			<-s.ticked
-		}
-		s.mu.Lock()
-		for _, a := range s.own {
-			a.flows.Shutdown()
-		}
-		s.mu.Unlock()
-	}
+	e.await(e.steps)
 	for phase := range 2 {
 		for _, a := range e.parts {
 			e.collect(a, phase)
 		}
+	}
+	// One partition after the other, so that the records of all flows there are
+	// need not be held at once.
+	for _, a := range e.parts {
+		a.shard.mu.Lock()
+		a.flows.Shutdown()
+		a.shard.mu.Unlock()
+		e.collect(a, a.shard.phase)
+		a.ended = [2][]flows.Record{}
 	}
 }
 

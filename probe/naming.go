@@ -44,7 +44,7 @@ func (a *partition) opened(r uint32, f *flows.Flow) {
 	if a.late.full() {
 		a.drainOne()
 	}
-	a.late.push(lateFlow{r, f.Start, subscriberKey(f.Key.Scope, f.Key.Subscriber)})
+	a.late.push(lateFlow{f.Start, r, lateMark(mapKey(f))})
 }
 
 func mapKey(f *flows.Flow) dnsmap.Key {
@@ -273,24 +273,33 @@ func (a *partition) lateAnswer(f *flows.Flow) bool {
 	return true
 }
 
-// lateFlow is a flow without an answer in its first second.
+// lateFlow is a flow without an answer in its first second. The subscriber is
+// a hash: one of another only costs a look-up.
 type lateFlow struct {
-	record     uint32
-	start      int64
-	subscriber uint64 // subscriberKey
+	start              int64
+	record, subscriber uint32
 }
+
+// lateMark is the hash of a map key's subscriber.
+func lateMark(k dnsmap.Key) uint32 { return uint32(mix(k.Subscriber, uint64(k.Scope))) }
 
 // lateQueue holds them in the order of their first packets.
 type lateQueue struct {
-	ring       []lateFlow
+	ring       []lateFlow // a power of two long, and grows as need be
 	head, tail uint32
 }
 
+func (q *lateQueue) at(i uint32) *lateFlow { return &q.ring[i&uint32(len(q.ring)-1)] }
+
 func (q *lateQueue) push(l lateFlow) {
-	if q.ring == nil {
-		q.ring = make([]lateFlow, 1<<lateQueueBits)
+	if int(q.tail-q.head) == len(q.ring) {
+		next := make([]lateFlow, max(2*len(q.ring), firstSlots))
+		for i := range q.tail - q.head {
+			next[i] = *q.at(q.head + i)
+		}
+		q.ring, q.head, q.tail = next, 0, q.tail-q.head
 	}
-	q.ring[q.tail&(1<<lateQueueBits-1)] = l
+	*q.at(q.tail) = l
 	q.tail++
 }
 
@@ -303,14 +312,14 @@ func (q *lateQueue) full() bool { return q.tail-q.head == 1<<lateQueueBits }
 // drainLate is called before anything that is younger than now: flows whose
 // first second is over take the answer that came in it, or stay without.
 func (a *partition) drainLate(now int64) {
-	for a.late.head != a.late.tail && a.late.ring[a.late.head&(1<<lateQueueBits-1)].start+lateAnswers < now {
+	for a.late.head != a.late.tail && a.late.at(a.late.head).start+lateAnswers < now {
 		a.drainOne()
 	}
 }
 
 // drainOne ends the wait of the flow at the head of the queue.
 func (a *partition) drainOne() {
-	l := &a.late.ring[a.late.head&(1<<lateQueueBits-1)]
+	l := a.late.at(a.late.head)
 	a.late.head++
 	if f := a.waiting(l); f != nil {
 		a.lateAnswer(f)
@@ -320,10 +329,11 @@ func (a *partition) drainOne() {
 
 // answered lets the subscriber's flows that wait take the answer that has just
 // come: a second one must not rename them.
-func (a *partition) answered(subscriber uint64) {
+func (a *partition) answered(k dnsmap.Key) {
+	mark := lateMark(k)
 	for at := a.late.head; at != a.late.tail; at++ {
-		l := &a.late.ring[at&(1<<lateQueueBits-1)]
-		if l.subscriber != subscriber {
+		l := a.late.at(at)
+		if l.subscriber != mark {
 			continue
 		}
 		if f := a.waiting(l); f != nil && a.lateAnswer(f) {

@@ -64,7 +64,7 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	}
 	p.flows, err = flows.New(flows.Config{
 		Flows: b.flows, HoleLists: b.holes, Seed: cfg.Seed,
-		IdleTimeout: &s.timeouts, Classes: &s.classes, OnEnd: p.onEnd,
+		IdleTimeout: &s.timeouts, Transfers: &s.transfers, Classes: &s.classes, OnEnd: p.onEnd,
 	})
 	if err != nil {
 		return nil, err
@@ -97,6 +97,9 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 	}
 	if ev&flows.Opened != 0 {
 		f.Tunnel = p.Tunnel
+		if encryptedDNS(k.Server, k.ServerPort) {
+			a.shard.encryptedDNS++
+		}
 		a.opened(r, f)
 	}
 	if !f.Settled() {
@@ -243,7 +246,7 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 			subscriber: asker, class: class,
 		}, m.QName)
 	}
-	a.answered(k.Subscriber)
+	a.answered(k)
 	a.names.Release(name)
 }
 

@@ -22,6 +22,10 @@ type presence struct {
 	Ever, Active [classify.MaxIDs]int
 	// Refused counts sightings without a place.
 	Refused uint64
+	// shedIn is the minute in which pairs were last forgotten; shedOnce says
+	// that there was one.
+	shedIn   uint16
+	shedOnce bool
 }
 
 // presenceSlot is 16 bytes; class 0 (pending, never seen) marks an empty one.
@@ -122,6 +126,10 @@ func (s *presence) grow() bool {
 // shed makes room by forgetting pairs that are not active. A pair that comes
 // back then counts twice in Ever; memory comes first.
 func (s *presence) shed(minute uint16) bool {
+	if s.shedOnce && s.shedIn == minute {
+		return false // pairs grow old by the minute: a flood must not pay for the walk each time
+	}
+	s.shedIn, s.shedOnce = minute, true
 	before := s.n
 	for i := range s.slots {
 		if slot := &s.slots[i]; slot.class != 0 && minute-slot.minute >= activeMinutes {

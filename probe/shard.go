@@ -46,8 +46,9 @@ type shard struct {
 	// the roster to read.
 	phase int
 
-	rules    *classify.Compiled
-	timeouts [flows.MaxClasses]int64
+	rules     *classify.Compiled
+	timeouts  [flows.MaxClasses]int64
+	transfers [flows.MaxClasses]bool
 
 	classes        flows.Classes
 	apns           [MaxAPNs + apnListed]APNCounters
@@ -57,6 +58,7 @@ type shard struct {
 
 	dnsResponses, dnsAddresses, dnsMalformed uint64
 	dnsRcodes                                [16]uint64
+	encryptedDNS                             uint64
 
 	message dnsmap.Message
 	sni     [256]byte
@@ -75,6 +77,7 @@ func (s *shard) adopt(rules *classify.Compiled) {
 	s.rules = rules
 	for i := range s.timeouts {
 		s.timeouts[i] = rules.IdleTimeout(uint8(i))
+		s.transfers[i] = i < rules.Len() && rules.Info(uint8(i)).Kind == classify.Transfer
 	}
 }
 

@@ -37,6 +37,8 @@ type DNSSnapshot struct {
 	Queries                         uint64
 	Responses, Addresses, Malformed uint64
 	Rcodes                          [16]uint64
+	// Encrypted counts flows to resolvers that the tap cannot read.
+	Encrypted uint64
 }
 
 // GTPSnapshot is what was seen of tunnels and their control plane.
@@ -89,8 +91,15 @@ type ClassSnapshot struct {
 // Snapshot takes the counters. It may be called at any time from any goroutine,
 // and holds each shard up for a few microseconds.
 func (e *Engine) Snapshot() *Snapshot {
-	s := &Snapshot{}
 	e.mu.Lock()
+	s := e.begun()
+	e.mu.Unlock()
+	return e.complete(s)
+}
+
+// begun takes what the dispatcher owns. e.mu is held.
+func (e *Engine) begun() *Snapshot {
+	s := &Snapshot{}
 	e.dispatched(s)
 	rules := e.rules
 	s.Classes = make([]ClassSnapshot, rules.Len())
@@ -101,8 +110,11 @@ func (e *Engine) Snapshot() *Snapshot {
 	}
 	s.Tables.PresenceRefused = e.servers.Refused
 	s.Tables.RosterEvicted = e.rosters[0].Evicted
-	e.mu.Unlock()
+	return s
+}
 
+// complete adds what the shards own.
+func (e *Engine) complete(s *Snapshot) *Snapshot {
 	for _, shard := range e.shards {
 		shard.mu.Lock()
 		shard.snapshot(s)
@@ -139,6 +151,7 @@ func (s *shard) snapshot(to *Snapshot) {
 	for i, n := range s.dnsRcodes {
 		to.DNS.Rcodes[i] += n
 	}
+	to.DNS.Encrypted += s.encryptedDNS
 	to.Drift += s.drift
 	for i := range to.GTP.APNs {
 		to.GTP.APNs[i].add(&s.apns[i])

@@ -34,6 +34,24 @@ func (c *Config) check() error {
 	return nil
 }
 
+// Counts are what the program has noticed. None ever goes down.
+type Counts struct {
+	// Undecided packets have both or neither end in the subscribers'
+	// prefixes; they went by the higher port.
+	Undecided uint64
+	// Followed fragments came after the first one of their datagram and went
+	// where that went.
+	Followed uint64
+	// Stray fragments came before the first one of their datagram, or without
+	// it. They decided for the whole datagram, by its outer addresses: in a
+	// tunnel that is as good as never the subscriber's worker.
+	Stray uint64
+	// Control datagrams, of GTP-C and PFCP, went to worker 0.
+	Control uint64
+	// NotIP frames went to worker 0.
+	NotIP uint64
+}
+
 // Partition returns the partition of a subscriber by the 64 bits that tell
 // subscribers apart: ::ffff:a.b.c.d's lower half for IPv4, the /64 for IPv6. It
 // is the same function as the probe's, which this package must not import; both

@@ -11,24 +11,6 @@ import (
 // listedPrefixes is LISTED_PREFIXES in fanout.c.
 const listedPrefixes = 16
 
-// Counts are what the program has noticed. None ever goes down.
-type Counts struct {
-	// Undecided packets have both or neither end in the subscribers'
-	// prefixes; they went by the higher port.
-	Undecided uint64
-	// Followed fragments came after the first one of their datagram and went
-	// where that went.
-	Followed uint64
-	// Stray fragments came before the first one of their datagram, or without
-	// it. They decided for the whole datagram, by its outer addresses: in a
-	// tunnel that is as good as never the subscriber's worker.
-	Stray uint64
-	// Control datagrams, of GTP-C and PFCP, went to worker 0.
-	Control uint64
-	// NotIP frames went to worker 0.
-	NotIP uint64
-}
-
 // Program is the eBPF program, loaded. It stays in the kernel until the last
 // socket that uses it is closed, after Close too.
 type Program struct {

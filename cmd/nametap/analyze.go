@@ -93,6 +93,10 @@ func (a *analysis) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ping, err := a.passivePing(&cfg, a.out)
+	if err != nil {
+		return err
+	}
 	engine, err := probe.New(cfg)
 	if err != nil {
 		return err
@@ -100,7 +104,7 @@ func (a *analysis) run(ctx context.Context) error {
 	stop := a.progress(source)
 	readErr := engine.Run(ctx, input)
 	stop()
-	err = records()
+	err = oneLine(records(), ping(engine))
 	if err == nil {
 		err = a.summary(engine, readErr)
 	}
@@ -120,7 +124,7 @@ func (a *analysis) records(cfg *probe.Config) (finish func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	out, closeOut, err := a.openFlows(a.out)
+	out, closeOut, err := openOutput("--flows", a.flows, a.out)
 	if err != nil {
 		return nil, err
 	}

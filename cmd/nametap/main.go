@@ -107,6 +107,7 @@ counts volume, connections, round-trip times and losses per class.
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newAnalyze(), newRules(), newSynth(), newDemo(), newVersion())
+	root.AddCommand(newPing())
 	return root
 }
 

@@ -90,6 +90,10 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ping, err := d.passivePing(&cfg, stdout)
+	if err != nil {
+		return err
+	}
 	engine, err := probe.New(cfg)
 	if err != nil {
 		return err
@@ -102,7 +106,7 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	defer func() { _ = source.Close() }() // capturing is over by then
 	err = d.serve(ctx, engine, source, log)
-	return oneLine(err, closeRecords())
+	return oneLine(err, closeRecords(), ping(engine))
 }
 
 // serve captures until ctx ends, with HTTP beside it.
@@ -170,7 +174,7 @@ func (d *daemon) records(cfg *probe.Config, stdout, stderr io.Writer, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	out, closeOut, err := d.openFlows(stdout)
+	out, closeOut, err := openOutput("--flows", d.flows, stdout)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ type settings struct {
 	shards       int
 	memory       bytesize
 	flows        string
+	ping         string
 	filter       string
 
 	ownKey *export.Key // once it has been made
@@ -62,6 +63,7 @@ func (s *settings) register(cmd *cobra.Command) {
 	f.IntVar(&s.shards, "shards", runtime.GOMAXPROCS(0), "worker goroutines; the output does not depend on it")
 	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G")
 	f.StringVar(&s.flows, "flows", "", "write a record of each finished flow to `PATH`, as JSON Lines; - is standard output")
+	f.StringVar(&s.ping, "ping", "", "every 10 s of packet time, write round-trip times and losses of each class to `PATH`: JSON Lines, or CSV where it ends in .csv")
 	f.StringVar(&s.filter, "filter", "", "pcap-filter `EXPR`, where libpcap is compiled in")
 }
 
@@ -250,19 +252,49 @@ func systemMemory() int64 {
 	return memory
 }
 
-// openFlows opens the file that --flows names. Closing standard output is left
-// to the system.
-func (s *settings) openFlows(stdout io.Writer) (io.Writer, func() error, error) {
-	if s.flows == "-" {
+// openOutput opens the file that a flag names. Closing standard output is left to
+// the system.
+func openOutput(flag, path string, stdout io.Writer) (io.Writer, func() error, error) {
+	if path == "-" {
 		return stdout, func() error { return nil }, nil
 	}
-	f, err := os.OpenFile(s.flows, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		var cause *os.PathError
 		if errors.As(err, &cause) {
 			err = cause.Err
 		}
-		return nil, nil, fmt.Errorf("%s: cannot write flow records: %w; choose another --flows", s.flows, err)
+		return nil, nil, fmt.Errorf("%s: cannot write: %w; choose another %s", path, err, flag)
 	}
 	return f, f.Close, nil
+}
+
+// passivePing lets the engine write the passive ping, if it is wanted. The
+// function that it returns writes the last, shorter period.
+func (s *settings) passivePing(cfg *probe.Config, stdout io.Writer) (finish func(*probe.Engine) error, err error) {
+	if s.ping == "" {
+		return func(*probe.Engine) error { return nil }, nil
+	}
+	out, closeOut, err := openOutput("--ping", s.ping, stdout)
+	if err != nil {
+		return nil, err
+	}
+	ping := export.NewPing(out, strings.HasSuffix(s.ping, ".csv"))
+	var failed error
+	watch := cfg.Watch
+	cfg.WatchEvery = export.PingPeriod
+	cfg.Watch = func(snapshot *probe.Snapshot) {
+		if watch != nil {
+			watch(snapshot)
+		}
+		if failed == nil {
+			failed = ping.Observe(snapshot)
+		}
+	}
+	return func(e *probe.Engine) error {
+		if failed == nil {
+			failed = ping.Observe(e.Snapshot())
+		}
+		return oneLine(failed, closeOut())
+	}, nil
 }

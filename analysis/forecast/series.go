@@ -1,0 +1,422 @@
+package forecast
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Point is one measurement of a Series.
+type Point struct {
+	Time    int64   // nanoseconds since 1970
+	Value   float64 // NaN: a gap
+	Columns []float64
+	Line    int // in its file
+}
+
+// Series is a row of measurements in the order of their times.
+type Series struct {
+	File   string
+	Name   string // values of the columns that Layout.By names; may be empty
+	Points []Point
+}
+
+// Layout says where a file has what.
+type Layout struct {
+	Time    string   // column of the time; empty: time, timestamp, start or t
+	Value   string   // column of the value
+	By      []string // columns whose values tell several series in one file apart
+	Columns []string // outside columns
+}
+
+// Bounds on what a file may ask of us.
+const (
+	maxLine   = 1 << 20
+	maxSeries = 10_000
+	// maxFields bounds the header of a CSV file.
+	maxFields = 10_000
+)
+
+var timeNames = []string{"time", "timestamp", "start", "t"}
+
+// Read reads the series of a file: CSV with a header, or JSON Lines (an object a
+// line), which its first character tells. Name stands in errors, which name the
+// line too. Times are RFC 3339, or numbers since 1970 in seconds, milliseconds,
+// microseconds or nanoseconds, told apart by their size. An empty value, null or
+// NaN is a gap.
+func Read(r io.Reader, name string, layout Layout) ([]*Series, error) {
+	c := &collector{file: name, layout: layout, byName: map[string]*Series{}}
+	b := bufio.NewReaderSize(r, 64<<10)
+	first, err := firstByte(b)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%s: empty; a series is CSV with a header, or JSON Lines", name)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", name, err)
+	case first == '{':
+		err = c.jsonLines(b)
+	default:
+		err = c.csv(b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(c.list) == 0 {
+		return nil, fmt.Errorf("%s: no measurements after the header", name)
+	}
+	return c.list, nil
+}
+
+// firstByte skips a byte-order mark and white space.
+func firstByte(b *bufio.Reader) (byte, error) {
+	if mark, _ := b.Peek(3); string(mark) == "\xef\xbb\xbf" {
+		_, _ = b.Discard(3) // it was just peeked
+	}
+	for {
+		c, err := b.ReadByte()
+		if err != nil {
+			return 0, err
+		}
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			return c, b.UnreadByte()
+		}
+	}
+}
+
+// collector sorts rows into series.
+type collector struct {
+	file   string
+	layout Layout
+	byName map[string]*Series
+	list   []*Series
+}
+
+// row is one row's text by its meaning.
+type row struct {
+	line        int
+	time, value string
+	by, columns []string
+}
+
+func (c *collector) add(r *row) error {
+	at, err := parseTime(r.time)
+	if err != nil {
+		return c.errorf(r.line, "%w", err)
+	}
+	name := strings.Join(r.by, " ")
+	s := c.byName[name]
+	if s == nil {
+		if len(c.list) == maxSeries {
+			return c.errorf(r.line, "more than %d series; choose other columns to tell them apart", maxSeries)
+		}
+		s = &Series{File: c.file, Name: name}
+		c.byName[name] = s
+		c.list = append(c.list, s)
+	}
+	if n := len(s.Points); n > 0 && at < s.Points[n-1].Time {
+		return c.errorf(r.line, "the clock goes back to %s from %s on line %d; sort the file by time%s",
+			text(at), text(s.Points[n-1].Time), s.Points[n-1].Line, c.hint())
+	}
+	p := Point{Time: at, Line: r.line, Columns: make([]float64, len(r.columns))}
+	if p.Value, err = parseNumber(r.value); err != nil {
+		return c.errorf(r.line, "column %q: %w", c.layout.Value, err)
+	}
+	for i, text := range r.columns {
+		if p.Columns[i], err = parseNumber(text); err != nil {
+			return c.errorf(r.line, "column %q: %w", c.layout.Columns[i], err)
+		}
+	}
+	s.Points = append(s.Points, p)
+	return nil
+}
+
+// hint helps who has several series in one file and did not say so.
+func (c *collector) hint() string {
+	if len(c.layout.By) > 0 {
+		return ""
+	}
+	return ", or name the columns that tell its series apart"
+}
+
+func (c *collector) errorf(line int, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %w", c.file, line, fmt.Errorf(format, args...))
+}
+
+func (c *collector) csv(b *bufio.Reader) error {
+	r := csv.NewReader(&boundedLines{r: b})
+	r.ReuseRecord = true
+	r.TrimLeadingSpace = true
+	header, err := r.Read()
+	if err != nil {
+		return c.csvError(err)
+	}
+	if len(header) > maxFields {
+		return c.errorf(1, "a header of %d columns", len(header))
+	}
+	header = slices.Clone(header)
+	index := func(name string) (int, error) {
+		if i := slices.Index(header, name); i >= 0 {
+			return i, nil
+		}
+		return -1, c.errorf(1, "no column %q; there are %s", name, columnList(header))
+	}
+	timeName, err := c.timeColumn(header)
+	if err != nil {
+		return err
+	}
+	at, err := index(timeName)
+	if err != nil {
+		return err
+	}
+	value, err := index(c.layout.Value)
+	if err != nil {
+		return err
+	}
+	pick := func(names []string) (list []int, err error) {
+		for _, name := range names {
+			i, err := index(name)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, i)
+		}
+		return list, nil
+	}
+	by, err := pick(c.layout.By)
+	if err != nil {
+		return err
+	}
+	columns, err := pick(c.layout.Columns)
+	if err != nil {
+		return err
+	}
+	for {
+		fields, err := r.Read()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return c.csvError(err)
+		}
+		line, _ := r.FieldPos(0)
+		one := row{line: line, time: fields[at], value: fields[value]}
+		for _, i := range by {
+			one.by = append(one.by, strings.Clone(fields[i]))
+		}
+		for _, i := range columns {
+			one.columns = append(one.columns, fields[i])
+		}
+		if err := c.add(&one); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *collector) csvError(err error) error {
+	var syntax *csv.ParseError
+	if errors.As(err, &syntax) {
+		return c.errorf(syntax.Line, "%w", syntax.Err)
+	}
+	return fmt.Errorf("%s: %w", c.file, err)
+}
+
+func (c *collector) timeColumn(have []string) (string, error) {
+	if c.layout.Time != "" {
+		return c.layout.Time, nil
+	}
+	for _, name := range timeNames {
+		if slices.Contains(have, name) {
+			return name, nil
+		}
+	}
+	return "", c.errorf(1, "no column of times (%s); there are %s", strings.Join(timeNames, ", "), columnList(have))
+}
+
+// columnList is for people: some of the names, printable.
+func columnList(names []string) string {
+	const most = 12
+	var out []string
+	for _, name := range names[:min(most, len(names))] {
+		out = append(out, strconv.Quote(name[:min(40, len(name))]))
+	}
+	if len(names) > most {
+		out = append(out, fmt.Sprintf("and %d more", len(names)-most))
+	}
+	return strings.Join(out, ", ")
+}
+
+var errLongLine = fmt.Errorf("a line of more than %d bytes; this is no series", maxLine)
+
+// boundedLines keeps encoding/csv from taking a file without line ends into
+// memory.
+type boundedLines struct {
+	r   io.Reader
+	run int
+}
+
+func (b *boundedLines) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p[:min(len(p), 64<<10)])
+	if last := bytes.LastIndexByte(p[:n], '\n'); last >= 0 {
+		b.run = n - 1 - last
+	} else {
+		b.run += n
+	}
+	if b.run > maxLine {
+		return 0, errLongLine
+	}
+	return n, err
+}
+
+func (c *collector) jsonLines(b *bufio.Reader) error {
+	scanner := bufio.NewScanner(b)
+	scanner.Buffer(make([]byte, 64<<10), maxLine)
+	timeName := c.layout.Time
+	seen := map[string]bool{}
+	wanted := slices.Concat([]string{c.layout.Value}, c.layout.By, c.layout.Columns)
+	line := 0
+	var keys []string // of the first object
+	for scanner.Scan() {
+		line++
+		if len(bytes.TrimSpace(scanner.Bytes())) == 0 {
+			continue
+		}
+		object := map[string]json.RawMessage{}
+		if err := json.Unmarshal(scanner.Bytes(), &object); err != nil {
+			return c.errorf(line, "no JSON object: %w", err)
+		}
+		if keys == nil {
+			for key := range object {
+				keys = append(keys, key)
+			}
+			slices.Sort(keys)
+		}
+		if timeName == "" {
+			var err error
+			if timeName, err = c.timeColumn(keys); err != nil {
+				return err
+			}
+		}
+		if _, ok := object[timeName]; !ok {
+			return c.errorf(line, "no %q; there are %s", timeName, columnList(keys))
+		}
+		one := row{line: line, time: plain(object[timeName]), value: plain(object[c.layout.Value])}
+		for _, name := range c.layout.By {
+			one.by = append(one.by, plain(object[name]))
+		}
+		for _, name := range c.layout.Columns {
+			one.columns = append(one.columns, plain(object[name]))
+		}
+		for _, name := range wanted {
+			if _, ok := object[name]; ok {
+				seen[name] = true
+			}
+		}
+		if err := c.add(&one); err != nil {
+			return err
+		}
+	}
+	if err := scanner.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return c.errorf(line+1, "%w", errLongLine)
+	} else if err != nil {
+		return fmt.Errorf("%s: %w", c.file, err)
+	}
+	for _, name := range wanted {
+		if !seen[name] {
+			return fmt.Errorf("%s: no line has %q; the first one has %s", c.file, name, columnList(keys))
+		}
+	}
+	return nil
+}
+
+// plain is a JSON value as CSV would have it.
+func plain(raw json.RawMessage) string {
+	if len(raw) == 0 || string(raw) == "null" {
+		return ""
+	}
+	if raw[0] != '"' {
+		return string(raw)
+	}
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return string(raw)
+	}
+	return s
+}
+
+// parseNumber takes what is empty or NaN for a gap.
+func parseNumber(text string) (float64, error) {
+	text = strings.TrimSpace(text)
+	switch strings.ToLower(text) {
+	case "", "nan", "null", "na":
+		return math.NaN(), nil
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsInf(v, 0) {
+		return 0, fmt.Errorf("%s is no number; leave it empty for a gap", quoted(text))
+	}
+	return v, nil
+}
+
+func quoted(text string) string { return strconv.Quote(text[:min(60, len(text))]) }
+
+// Times from 1970 to 2262, which is what fits into nanoseconds.
+func parseTime(text string) (int64, error) {
+	text = strings.TrimSpace(text)
+	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		if y := at.Year(); y < 1970 || y > 2261 {
+			return 0, fmt.Errorf("the time %s is not between 1970 and 2261", quoted(text))
+		}
+		return at.UnixNano(), nil
+	}
+	bad := fmt.Errorf("%s is no time; write RFC 3339 such as 2026-01-31T23:59:50Z, or seconds since 1970", quoted(text))
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		unit, ok := unitOf(float64(n))
+		if !ok {
+			return 0, bad
+		}
+		return n * unit, nil
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, bad
+	}
+	unit, ok := unitOf(v)
+	if !ok {
+		return 0, bad
+	}
+	whole, part := math.Modf(v)
+	return int64(whole)*unit + int64(math.Round(part*float64(unit))), nil
+}
+
+// unitOf tells by a time's size what it counts: 1e11 seconds are the year 5138,
+// 1e11 milliseconds 1973.
+func unitOf(v float64) (int64, bool) {
+	switch {
+	case !(v >= 0) || v >= math.MaxInt64:
+		return 0, false
+	case v < 9.2e9:
+		return 1e9, true
+	case v < 1e11:
+		return 0, false // seconds beyond 2261
+	case v < 9.2e12:
+		return 1e6, true
+	case v < 1e14:
+		return 0, false
+	case v < 9.2e15:
+		return 1e3, true
+	case v < 1e17:
+		return 0, false
+	}
+	return 1, true
+}
+
+func text(at int64) string { return time.Unix(0, at).UTC().Format(time.RFC3339Nano) }

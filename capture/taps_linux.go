@@ -1,0 +1,291 @@
+package capture
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tendEvery is the least time between two looks at the state of the interfaces.
+const tendEvery = 250 * time.Millisecond
+
+// taps are the interfaces of a capture, which its sources share.
+type taps struct {
+	config  LiveConfig
+	steerer *steerer
+	list    []*tap
+	sources []*live
+
+	// mu guards what follows; it is held while the interfaces are looked
+	// after.
+	mu     sync.Mutex
+	tended time.Time
+	// left is how many sources are freed. From the first one on interfaces are
+	// not looked after any more: the capture is ending.
+	left int
+}
+
+// tap is one interface and the rings on it.
+type tap struct {
+	name string
+	// rings in the order of the workers, the newest ones.
+	rings []*ring
+	// ailing says that the interface is down or gone, as far as we know.
+	ailing  bool
+	rebinds atomic.Uint64
+
+	// mu guards what the card has lost.
+	mu             sync.Mutex
+	lost, lostLast uint64
+}
+
+// openRings opens a source for each worker, with the best way to divide frames
+// that is to be had.
+func openRings(config LiveConfig) ([]Source, FanoutInfo, error) {
+	return openRingsBy(config, fanoutMethodsOf(config.Workers)...)
+}
+
+// openRingsBy tries the methods in turn.
+func openRingsBy(config LiveConfig, methods ...FanoutMethod) ([]Source, FanoutInfo, error) {
+	refused := ""
+	for _, method := range methods {
+		s, err := newSteerer(method, &config)
+		if err != nil {
+			refused = err.Error()
+			continue
+		}
+		sources, err := openTaps(config, s)
+		if err == nil {
+			s.info.Reason = refused
+			return sources, s.info, nil
+		}
+		s.free()
+		if !isRefused(err) {
+			return nil, FanoutInfo{}, err
+		}
+		refused = err.Error()
+	}
+	return nil, FanoutInfo{}, fmt.Errorf("dividing frames among %d workers: %s: capture with one", config.Workers, refused)
+}
+
+// openTaps opens the rings of all workers on all interfaces.
+func openTaps(config LiveConfig, s *steerer) ([]Source, error) {
+	t := &taps{config: config, steerer: s}
+	for _, name := range config.Interfaces {
+		p := &tap{name: name}
+		t.list = append(t.list, p)
+		var err error
+		if p.rings, err = t.rings(name); err != nil {
+			t.free()
+			return nil, fmt.Errorf("capture on %s: %w", name, err)
+		}
+		p.lostLast, _ = interfaceLosses(name)
+	}
+	sources := make([]Source, config.Workers)
+	for i := range sources {
+		l, err := newLive(t, i)
+		if err != nil {
+			t.free()
+			return nil, err
+		}
+		sources[i], t.sources = l, append(t.sources, l)
+	}
+	return sources, nil
+}
+
+// free gives back what was opened before an error.
+func (t *taps) free() {
+	for _, p := range t.list {
+		freeRings(p.rings)
+	}
+	for _, s := range t.sources {
+		s.freeWaits()
+	}
+}
+
+func freeRings(rings []*ring) {
+	for _, r := range rings {
+		r.free()
+	}
+}
+
+// rings opens a ring for each worker on an interface. The kernel numbers the
+// sockets of a group in the order in which they join it, and in that of their
+// making when the interface goes down and up: both are the workers' order. None
+// hears anything before all have joined.
+func (t *taps) rings(name string) ([]*ring, error) {
+	rings := make([]*ring, 0, t.config.Workers)
+	err := func() error {
+		for range t.config.Workers {
+			r, err := newRing(name, &t.config)
+			if err != nil {
+				return err
+			}
+			rings = append(rings, r)
+		}
+		return t.connect(rings)
+	}()
+	if err != nil {
+		freeRings(rings)
+		return nil, err
+	}
+	return rings, nil
+}
+
+// connect binds the rings to their interface and lets them hear.
+func (t *taps) connect(rings []*ring) error {
+	for _, r := range rings {
+		if err := r.plug(); err != nil {
+			return r.explain("plug the socket", err)
+		}
+		index, _, err := r.state()
+		if err != nil {
+			return r.explain("find the interface", err)
+		}
+		if err := r.bind(index); err != nil {
+			return r.explain("bind", err)
+		}
+	}
+	if err := t.steerer.join(rings); err != nil {
+		return err
+	}
+	for _, r := range rings {
+		if err := r.unplug(); err != nil {
+			return r.explain("unplug the socket", err)
+		}
+	}
+	return nil
+}
+
+// tend looks after the interfaces, unless another source does.
+func (t *taps) tend(now time.Time) {
+	if !t.mu.TryLock() {
+		return
+	}
+	defer t.mu.Unlock()
+	if t.left > 0 || now.Sub(t.tended) < tendEvery {
+		return
+	}
+	t.tended = now
+	for i := range t.list {
+		t.look(i)
+	}
+}
+
+// look looks after an interface that is down or gone. The kernel goes on by
+// itself when the same interface comes up again; a new one of the same name has
+// to be bound to.
+func (t *taps) look(i int) {
+	p := t.list[i]
+	for _, r := range p.rings {
+		p.ailing = r.failed() || p.ailing
+	}
+	if !p.ailing {
+		return
+	}
+	r := p.rings[0]
+	index, up, err := r.state()
+	if err != nil {
+		return // not there: look again
+	}
+	if r.boundTo(index) {
+		// Seen up, it is well. Seen down, it may yet be taken away, and of
+		// that the socket would not be told.
+		p.ailing = !up
+		return
+	}
+	if t.follow(i, index) {
+		p.rebinds.Add(1)
+		p.ailing = !up
+	}
+}
+
+// follow goes on with interface i's namesake. A socket in a fanout group cannot
+// be bound again, so that each worker gets a new ring.
+func (t *taps) follow(i, index int) bool {
+	p := t.list[i]
+	if len(p.rings) == 1 {
+		return p.rings[0].bind(index) == nil
+	}
+	rings, err := t.rings(p.name)
+	if err != nil {
+		return false // look again
+	}
+	p.rings = rings
+	for w, r := range rings {
+		if unread := t.sources[w].lanes[i].incoming.Swap(r); unread != nil {
+			unread.free()
+		}
+	}
+	return true
+}
+
+// leave is called by each source that is freed, before it is.
+func (t *taps) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.left++
+	if t.left == len(t.sources) {
+		t.steerer.free()
+	}
+}
+
+// failed reports whether the interface has gone down since the last call.
+func (r *ring) failed() bool {
+	// ENETDOWN, which is all that a packet socket can have; taken away by
+	// being read.
+	errno, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return err != nil || errno != 0
+}
+
+// boundTo reports whether the socket is bound to the interface of that index.
+// One whose interface was taken away is bound to -1.
+func (r *ring) boundTo(index int) bool {
+	address, err := unix.Getsockname(r.fd)
+	if err != nil {
+		return false
+	}
+	link, ok := address.(*unix.SockaddrLinklayer)
+	return ok && link.Ifindex == index
+}
+
+// add adds to s what is the interface's and no worker's.
+func (p *tap) add(s *InterfaceStats, alive bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if lost, ok := interfaceLosses(p.name); alive && ok {
+		if lost >= p.lostLast { // else a new interface, which begins at 0
+			p.lost += lost - p.lostLast
+		} else {
+			p.lost += lost
+		}
+		p.lostLast = lost
+	}
+	s.Drops[DropInterface] = p.lost
+	s.Rebinds = p.rebinds.Load()
+}
+
+// interfaceLosses returns how many frames the card and its driver have lost
+// (Documentation/ABI/testing/sysfs-class-net-statistics in the kernel tree), if
+// the files can be read.
+func interfaceLosses(name string) (uint64, bool) {
+	sum := uint64(0)
+	for _, counter := range [...]string{"rx_missed_errors", "rx_fifo_errors"} {
+		text, err := os.ReadFile("/sys/class/net/" + name + "/statistics/" + counter)
+		if err != nil {
+			return 0, false
+		}
+		n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+		if err != nil {
+			return 0, false
+		}
+		sum += n
+	}
+	return sum, true
+}

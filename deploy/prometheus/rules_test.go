@@ -1,0 +1,267 @@
+// Package prometheus_test holds the rules against what a tap shows in good and
+// in bad times, with promtool.
+package prometheus_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+var keepDir = flag.String("keep", "", "write the cases to this directory, for promtool test rules")
+
+const (
+	recordings = "nametap-recordings.yml"
+	alerts     = "nametap-alerts.yml"
+)
+
+type ruleFile struct {
+	Groups []struct {
+		Name  string `yaml:"name"`
+		Rules []struct {
+			Record      string            `yaml:"record"`
+			Alert       string            `yaml:"alert"`
+			Expr        string            `yaml:"expr"`
+			For         string            `yaml:"for"`
+			Labels      map[string]string `yaml:"labels"`
+			Annotations map[string]string `yaml:"annotations"`
+		} `yaml:"rules"`
+	} `yaml:"groups"`
+}
+
+func readRules(t testing.TB, file string) (f ruleFile) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &f); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// promtool is $PROMTOOL, or the one of the system.
+func promtool(t testing.TB) string {
+	t.Helper()
+	if p := os.Getenv("PROMTOOL"); p != "" {
+		return p
+	}
+	p, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("no promtool: install Debian's prometheus to run this")
+	}
+	return p
+}
+
+func TestPromtoolCheck(t *testing.T) {
+	tool := promtool(t)
+	for _, args := range [][]string{{"check", "rules", recordings, alerts}, {"check", "config", "--syntax-only", "prometheus.yml"}} {
+		out, err := exec.Command(tool, args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// TestMetricsExist holds every metric that a rule names against the list of all.
+func TestMetricsExist(t *testing.T) {
+	list, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range usedMetrics(t) {
+		if !strings.HasPrefix(name, "nametap_") || future[name] {
+			continue
+		}
+		if !bytes.Contains(list, []byte("`"+name+"`")) {
+			t.Errorf("the rules use %s, which docs/metrics.md does not have", name)
+		}
+	}
+}
+
+// future are metrics that the rules use where they are there, and do without.
+var future = map[string]bool{"nametap_tap_healthy": true}
+
+var metricName = regexp.MustCompile(`(?:^|[^:a-z_])(nametap_[a-z_]+|process_start_time_seconds)\b`)
+
+// usedMetrics are those that rules take from the metrics page. Histograms go by
+// their own name.
+func usedMetrics(t testing.TB) map[string]bool {
+	used := map[string]bool{}
+	for _, file := range []string{recordings, alerts} {
+		for _, g := range readRules(t, file).Groups {
+			for _, r := range g.Rules {
+				for _, m := range metricName.FindAllStringSubmatch(r.Expr, -1) {
+					used[strings.TrimSuffix(m[1], "_bucket")] = true
+				}
+			}
+		}
+	}
+	if len(used) < 20 {
+		t.Fatalf("only %d metrics found in the rules: the expression that finds them is wrong", len(used))
+	}
+	return used
+}
+
+// TestRunbook: every alert has its texts, a severity, and a chapter in the
+// runbook.
+func TestRunbook(t *testing.T) {
+	text, err := os.ReadFile("../../docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchors := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ +(.*?) *$`).FindAllStringSubmatch(string(text), -1) {
+		// As GitHub makes them: lower case, punctuation gone, spaces to hyphens.
+		a := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors[strings.ReplaceAll(a, " ", "-")] = true
+	}
+	for _, g := range readRules(t, alerts).Groups {
+		for _, r := range g.Rules {
+			url := r.Annotations["runbook_url"]
+			page, anchor, _ := strings.Cut(url, "#")
+			if page != "https://github.com/nametap/nametap/blob/main/docs/runbook.md" || anchor != strings.ToLower(r.Alert) || !anchors[anchor] {
+				t.Errorf("%s: runbook_url %q has no chapter in docs/runbook.md", r.Alert, url)
+			}
+			if r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+				t.Errorf("%s: no summary or no description", r.Alert)
+			}
+			if !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) {
+				t.Errorf("%s: severity %q", r.Alert, r.Labels["severity"])
+			}
+		}
+	}
+}
+
+// expect says when an alert has to fire, in minutes: it has to be firing in all
+// of [from, to], and in no minute before begin or after end.
+type expect struct {
+	alert           string
+	labels          string // of the alert's, in PromQL
+	begin, from     int
+	to, end         int
+}
+
+// scenario is one case: a page, and all alerts that fire over it.
+type scenario struct {
+	name   string
+	page   page
+	expect []expect
+}
+
+// file writes the case for promtool.
+func (s *scenario) file(dir string) (string, error) {
+	rules := make([]string, 2)
+	for i, f := range []string{recordings, alerts} {
+		path, err := filepath.Abs(f)
+		if err != nil {
+			return "", err
+		}
+		rules[i] = path
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\nrule_files: [%q, %q]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n", s.name, rules[0], rules[1])
+	for _, x := range s.page {
+		fmt.Fprintf(&b, "      - {series: '%s', values: '%s'}\n", x.id(), x.values())
+	}
+	b.WriteString("    promql_expr_test:\n")
+	end := s.page.minutes() - 1
+	// Nothing but what is expected ever fired.
+	s.check(&b, end, fmt.Sprintf(`count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[%dm]))`, end+1), func() (out []string) {
+		for _, e := range s.expect {
+			out = append(out, fmt.Sprintf(`{alertname="%s"}`, e.alert))
+		}
+		slices.Sort(out)
+		return slices.Compact(out)
+	}())
+	for _, e := range s.expect {
+		matcher := fmt.Sprintf(`ALERTS{alertname="%s",alertstate="firing"`, e.alert)
+		if e.labels != "" {
+			matcher += "," + e.labels
+		}
+		matcher += "}"
+		one := []string{"{}"}
+		// Firing in each minute of [from, to].
+		s.check(&b, e.to, fmt.Sprintf("count(count_over_time(%s[%dm]) >= %d)", matcher, e.to-e.from+1, e.to-e.from+1), one)
+		s.check(&b, e.begin-1, fmt.Sprintf("count(count_over_time(%s[%dm]))", matcher, e.begin), nil)
+		if e.end < end {
+			s.check(&b, end, fmt.Sprintf("count(count_over_time(%s[%dm]))", matcher, end-e.end), nil)
+		}
+	}
+	path := filepath.Join(dir, strings.ReplaceAll(s.name, " ", "-")+".yml")
+	return path, os.WriteFile(path, []byte(b.String()), 0o644)
+}
+
+func (s *scenario) check(b *strings.Builder, minute int, expr string, labels []string) {
+	fmt.Fprintf(b, "      - eval_time: %dm\n        expr: '%s'\n        exp_samples: [", minute, expr)
+	for i, l := range labels {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(b, "{labels: '%s', value: 1}", l)
+	}
+	b.WriteString("]\n")
+}
+
+// at is a time of day in minutes.
+func at(hours, minutes int) int { return hours*60 + minutes }
+
+func TestRules(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute: not with -short")
+	}
+	tool := promtool(t)
+	dir := t.TempDir()
+	if *keepDir != "" {
+		dir = *keepDir
+	}
+	list := scenarios(t)
+	covered := map[string]bool{}
+	for _, s := range list {
+		for _, e := range s.expect {
+			covered[e.alert] = true
+		}
+	}
+	for _, g := range readRules(t, alerts).Groups {
+		for _, r := range g.Rules {
+			if !covered[r.Alert] {
+				t.Errorf("no case in which %s fires", r.Alert)
+			}
+		}
+	}
+	var work sync.WaitGroup
+	room := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for _, s := range list {
+		work.Go(func() {
+			room <- struct{}{}
+			defer func() { <-room }()
+			began := time.Now()
+			path, err := s.file(dir)
+			if err != nil {
+				t.Errorf("%s: %v", s.name, err)
+				return
+			}
+			out, err := exec.Command(tool, "test", "rules", path).CombinedOutput()
+			var exit *exec.ExitError
+			if errors.As(err, &exit) || err != nil {
+				t.Errorf("%s: %v\n%s", s.name, err, out)
+			}
+			t.Logf("%-40s %5d minutes %4d series %v", s.name, s.page.minutes(), len(s.page), time.Since(began).Round(100*time.Millisecond))
+		})
+	}
+	work.Wait()
+}

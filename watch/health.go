@@ -1,0 +1,162 @@
+package watch
+
+import (
+	"time"
+
+	"github.com/nametap/nametap/flows"
+)
+
+// Reason is why what the tap delivers cannot be trusted: a closed list.
+type Reason uint8
+
+// Reasons.
+const (
+	// Drops: packets were on the wire and not captured.
+	Drops Reason = iota
+	// OneDirection: connections go on with nothing seen of the other end, or
+	// all packets go one way.
+	OneDirection
+	// Duplicates: most packets come more than twice.
+	Duplicates
+	// UnseenBytes: bytes are acknowledged that never passed: lost before us.
+	UnseenBytes
+	// DNSMissing: connections begin and there are next to no DNS answers.
+	DNSMissing
+	// EncryptedDNS: subscribers resolve names where the tap cannot read.
+	EncryptedDNS
+	// NamesMissing: flows to servers of an app whose name only other
+	// subscribers' answers tell.
+	NamesMissing
+	// WarmUp: the tap has not yet seen the answers that name the traffic.
+	WarmUp
+	// NoPackets: nothing passes.
+	NoPackets
+	// Blind: the outage detector found that all traffic fell at once.
+	Blind
+
+	// Reasons is their number.
+	Reasons
+)
+
+// criterion is how a reason is told: Limit of a share, unless Text says otherwise.
+type criterion struct {
+	name  string
+	limit float64
+	text  string
+}
+
+const (
+	warmUp = 20 * time.Minute
+	// window is what shares are taken over.
+	window = 5 * time.Minute
+	// silence is how long nothing may pass.
+	silence = 30 * time.Second
+
+	// Below these a share says nothing.
+	leastFlows     = 50
+	leastPackets   = 1000
+	leastBytes     = 1 << 20
+	leastUsers     = 20
+	answersPerFlow = 0.05
+)
+
+var criteria = [Reasons]criterion{
+	Drops:        {"drops", 0.01, "Packets that were on the wire and not captured, of all. Give the rings more room, or the daemon more cores."},
+	OneDirection: {"one_direction", 0.2, "Connections that go on with nothing seen of the other end, of all that began. Look whether both mirror ports deliver."},
+	Duplicates:   {"duplicates", 0.55, "Copies among the packets. The mirror sends most of them three times or more; choose fewer tap points."},
+	UnseenBytes:  {"unseen_bytes", 0.01, "Bytes that were acknowledged but never passed, of all payload: lost between the network and the capture."},
+	DNSMissing:   {"dns_missing", 0.1, "DNS answers per active subscriber in five minutes. Too few to name the connections that begin: does the resolver lie beyond the tap?"},
+	EncryptedDNS: {"encrypted_dns", 0.2, "Flows to resolvers that cannot be read, of these and plain answers. What they resolve has no name here."},
+	NamesMissing: {"names_missing", 0.5, "Flows of apps that only other subscribers' answers named, of all that were named."},
+	WarmUp:       {"warm_up", warmUp.Seconds(), "Seconds since the first packet. Connections whose names were resolved before it have none yet; outages are not judged."},
+	NoPackets:    {"no_packets", silence.Seconds(), "Seconds since the last packet."},
+	Blind:        {"blind", 1, "All traffic fell at once, or one direction of it: the detector says nothing of apps."},
+}
+
+// String returns the reason as labels spell it.
+func (r Reason) String() string { return criteria[r].name }
+
+// problem is the state of one reason.
+type problem struct {
+	active   bool
+	measured bool    // there was enough to tell
+	value    float64 // in the terms of the criterion
+	since    int64   // packet time, of active
+}
+
+// share returns of/all, where all is at least the number that a share needs.
+func share(of, all, least uint64) (v float64, measured bool) {
+	if all < max(least, 1) {
+		return 0, false
+	}
+	return float64(of) / float64(all), true
+}
+
+// measure tells how the tap did in the window.
+func (w *Watcher) measure() (p [Reasons]problem) {
+	tap, cells, _ := w.fine.sum(int64(window))
+	var all, apps Cell
+	users := 0
+	for i := range cells {
+		all.add(&cells[i])
+		users = max(users, cells[i].Subscribers)
+		if w.classes[i].App != otherApp {
+			apps.add(&cells[i])
+		}
+	}
+	put := func(r Reason, v float64, measured bool) {
+		p[r] = problem{value: v, measured: measured, active: measured && v > criteria[r].limit}
+	}
+	measure := func(r Reason, of, total, least uint64) {
+		v, ok := share(of, total, least)
+		put(r, v, ok)
+	}
+	measure(Drops, tap.Dropped, tap.Frames+tap.Dropped, leastPackets)
+	measure(OneDirection, all.OneSided, all.Attempts, leastFlows)
+	if one, sum := min(all.Packets[flows.Up], all.Packets[flows.Down]), all.Packets[flows.Up]+all.Packets[flows.Down]; one == 0 && sum >= leastPackets {
+		put(OneDirection, 1, true)
+	}
+	measure(Duplicates, tap.Duplicates, tap.TCP, leastPackets)
+	measure(UnseenBytes, tap.Unseen, tap.Payload+tap.Unseen, leastBytes)
+	measure(EncryptedDNS, tap.Encrypted, tap.Encrypted+tap.Responses, leastFlows)
+	measure(NamesMissing, apps.FromOthers, apps.Named, leastFlows)
+	if users >= leastUsers && all.Attempts >= leastFlows {
+		v := float64(tap.Responses) / float64(users)
+		few := float64(tap.Responses) < answersPerFlow*float64(all.Attempts)
+		p[DNSMissing] = problem{value: v, measured: true, active: few && v < criteria[DNSMissing].limit}
+	}
+	age := w.now - w.began
+	warm := w.began != 0 && age >= int64(warmUp)
+	p[WarmUp] = problem{value: seconds(min(max(age, 0), int64(warmUp))), measured: true, active: !warm}
+	if w.began == 0 {
+		p[WarmUp].value = 0
+	}
+	quiet := w.now - w.heard
+	p[NoPackets] = problem{measured: w.heard != 0, value: seconds(quiet), active: w.heard == 0 || quiet > int64(silence)}
+	if w.heard == 0 {
+		p[NoPackets].value = 0
+	}
+	if w.blind {
+		p[Blind] = problem{active: true, measured: true, value: 1}
+	} else {
+		p[Blind] = problem{measured: true}
+	}
+	return p
+}
+
+// judge takes the measures over.
+func (w *Watcher) judge() {
+	p := w.measure()
+	for r := range p {
+		if !p[r].active {
+			continue
+		}
+		p[r].since = w.now
+		if w.problems[r].active {
+			p[r].since = w.problems[r].since
+		}
+	}
+	w.problems = p
+}
+
+func seconds(ns int64) float64 { return float64(ns) / 1e9 }

@@ -1,0 +1,98 @@
+package watch
+
+import (
+	"math"
+
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/probe"
+)
+
+// bucketMiddle is the geometric middle of a histogram's bucket.
+func bucketMiddle(i int) float64 {
+	return math.Exp2((float64(flows.HistogramIndex(i)) - 0.5) / 8)
+}
+
+// bin is a stretch of packet time. Cells are in the order of the classes.
+type bin struct {
+	Start int64   `json:"start_ns"`
+	Known bool    `json:"known"` // it was watched from its beginning to its end
+	Tap   TapCell `json:"tap"`
+	Cells []Cell  `json:"cells"`
+}
+
+// ring holds the last bins of one width, in places that are used again.
+type ring struct {
+	width int64
+	bins  []bin
+
+	open    int64           // number of the bin that is being filled
+	before  *probe.Snapshot // what had been counted when it began
+	partial bool            // it was not watched from its beginning
+	last    int64           // start of the newest bin that is closed; 0 before
+}
+
+func newRing(width int64, n int) ring { return ring{width: width, bins: make([]bin, n)} }
+
+// reset begins anew with s: what was counted before does not count.
+func (r *ring) reset(s *probe.Snapshot) {
+	r.before, r.open, r.partial = s, s.Time/r.width, true
+}
+
+// advance closes the open bin if s is beyond it, and returns it, else nil. A
+// snapshot is taken soon after the end of a bin, so that all it has counted
+// belongs there; bins that it skips have not been watched.
+func (r *ring) advance(s *probe.Snapshot) *bin {
+	n := s.Time / r.width
+	if n <= r.open {
+		return nil
+	}
+	b := &r.bins[r.open%int64(len(r.bins))]
+	b.Start, b.Known = r.open*r.width, !r.partial
+	b.Tap = tapBetween(r.before, s)
+	b.Cells = b.Cells[:0]
+	var none probe.ClassSnapshot
+	for i := range s.Classes {
+		a := &none
+		if i < len(r.before.Classes) {
+			a = &r.before.Classes[i]
+		}
+		b.Cells = append(b.Cells, cellBetween(a, &s.Classes[i]))
+	}
+	r.before, r.open, r.partial = s, n, false
+	r.last = b.Start
+	return b
+}
+
+// at returns the bin that starts then, nil where there is none.
+func (r *ring) at(start int64) *bin {
+	if start < 0 {
+		return nil
+	}
+	b := &r.bins[start/r.width%int64(len(r.bins))]
+	if b.Start != start || b.Cells == nil {
+		return nil
+	}
+	return b
+}
+
+// sum adds up the bins of the newest span. got is how much of it was watched.
+func (r *ring) sum(span int64) (tap TapCell, cells []Cell, got int64) {
+	if r.last == 0 && r.at(0) == nil {
+		return tap, nil, 0
+	}
+	for start := r.last - span + r.width; start <= r.last; start += r.width {
+		b := r.at(start)
+		if b == nil {
+			continue
+		}
+		got += r.width
+		tap.add(&b.Tap)
+		for i := range b.Cells {
+			if i >= len(cells) {
+				cells = append(cells, Cell{})
+			}
+			cells[i].add(&b.Cells[i])
+		}
+	}
+	return tap, cells, got
+}

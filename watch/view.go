@@ -1,0 +1,373 @@
+package watch
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/detect"
+	"github.com/nametap/nametap/flows"
+)
+
+// Status is what metrics say.
+type Status struct {
+	Healthy  bool
+	Problems [Reasons]bool
+	// Open are the events that last.
+	Open []Event
+	// Begun counts events by app and verdict as they were found.
+	Begun map[string]map[detect.Verdict]uint64
+}
+
+// Status returns the state of health and outages.
+func (w *Watcher) Status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := Status{Healthy: true, Begun: map[string]map[detect.Verdict]uint64{}}
+	for r := range w.problems {
+		s.Problems[r] = w.problems[r].active
+		s.Healthy = s.Healthy && !s.Problems[r]
+	}
+	for i := range w.events {
+		if w.events[i].End == 0 {
+			s.Open = append(s.Open, w.events[i])
+		}
+	}
+	for t, n := range w.begun {
+		if s.Begun[t.App] == nil {
+			s.Begun[t.App] = map[detect.Verdict]uint64{}
+		}
+		s.Begun[t.App][t.Verdict] = n
+	}
+	return s
+}
+
+// Health is whether what the tap delivers can be trusted, and why not.
+type Health struct {
+	Time    *string `json:"time"`
+	Healthy bool    `json:"healthy"`
+	// Checks are all reasons, active or not.
+	Checks []Check `json:"checks"`
+}
+
+// Check is one reason.
+type Check struct {
+	Reason  string   `json:"reason"`
+	Active  bool     `json:"active"`
+	Value   *float64 `json:"value"` // nil where there was too little to tell
+	Limit   float64  `json:"limit"`
+	Since   *string  `json:"since"`
+	Meaning string   `json:"meaning"`
+}
+
+// Health returns the state of the tap.
+func (w *Watcher) Health() Health {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := Health{Time: stampOrNil(w.now), Healthy: true, Checks: []Check{}}
+	for r, p := range w.problems {
+		c := Check{Reason: criteria[r].name, Active: p.active, Limit: criteria[r].limit, Meaning: criteria[r].text, Since: nil}
+		if p.measured {
+			v := round(p.value)
+			c.Value = &v
+		}
+		if p.active {
+			c.Since = stampOrNil(p.since)
+			h.Healthy = false
+		}
+		h.Checks = append(h.Checks, c)
+	}
+	return h
+}
+
+// Events is what failed, newest first.
+type Events struct {
+	Time   *string `json:"time"`
+	Events []Event `json:"events"`
+}
+
+// Events returns the last events.
+func (w *Watcher) Events() Events {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := slices.Clone(w.events)
+	slices.Reverse(list)
+	if list == nil {
+		list = []Event{}
+	}
+	return Events{Time: stampOrNil(w.now), Events: list}
+}
+
+// Summary is what is on the tap now: rates over the last five minutes, as far as
+// they were watched, and levels at their end.
+type Summary struct {
+	Time     *string  `json:"time"`
+	Since    *string  `json:"since"`
+	Window   float64  `json:"window_s"`
+	Healthy  bool     `json:"healthy"`
+	Problems []string `json:"problems"`
+	// Outages are the ids of events that last.
+	Outages []string       `json:"outages"`
+	Tap     TapSummary     `json:"tap"`
+	Classes []ClassSummary `json:"classes"`
+}
+
+// TapSummary is about all traffic.
+type TapSummary struct {
+	FramesPerSecond     float64 `json:"frames_per_s"`
+	BitsPerSecond       float64 `json:"bits_per_s"`
+	DropsPerSecond      float64 `json:"drops_per_s"`
+	DNSAnswersPerSecond float64 `json:"dns_answers_per_s"`
+	FlowsPerMinute      float64 `json:"flows_per_min"`
+	// Subscribers of the class that has most.
+	Subscribers   int     `json:"subscribers"`
+	FlowsOpen     int     `json:"flows_open"`
+	FlowTableUsed float64 `json:"flow_table_used"`
+	DNSMapUsed    float64 `json:"dns_map_used"`
+	GTPSessions   int     `json:"gtp_sessions"`
+}
+
+// ClassSummary is about one class. Shares and round-trip times are nil where
+// there was nothing to take them from.
+type ClassSummary struct {
+	App                   string     `json:"app"`
+	Class                 string     `json:"class"`
+	Kind                  string     `json:"kind"`
+	UplinkBitsPerSecond   float64    `json:"uplink_bits_per_s"`
+	DownlinkBitsPerSecond float64    `json:"downlink_bits_per_s"`
+	FlowsPerMinute        float64    `json:"flows_per_min"`
+	AttemptsPerMinute     float64    `json:"attempts_per_min"`
+	Answered              *float64   `json:"answered"` // SYN/ACK of SYN segments
+	Carried               *float64   `json:"carried"`  // flows with payload both ways
+	ResetsPerFlow         *float64   `json:"resets_per_flow"`
+	Retransmitted         *float64   `json:"retransmitted"` // downlink, of packets
+	ServerRTT             *float64   `json:"server_rtt_s"`
+	AccessRTT             *float64   `json:"access_rtt_s"`
+	Experience            Experience `json:"experience"`
+	Subscribers           int        `json:"subscribers"`
+	Servers               int        `json:"servers"`
+	FlowsOpen             int        `json:"flows_open"`
+}
+
+// Experience counts transfers by how long they took.
+type Experience struct {
+	Good       uint64 `json:"good"`
+	Acceptable uint64 `json:"acceptable"`
+	Bad        uint64 `json:"bad"`
+}
+
+// Summary returns what is on the tap now.
+func (w *Watcher) Summary() Summary {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	tap, cells, got := w.fine.sum(int64(window))
+	s := Summary{
+		Time: stampOrNil(w.now), Since: stampOrNil(w.began), Window: seconds(got), Healthy: true,
+		Problems: []string{}, Outages: []string{}, Classes: []ClassSummary{},
+	}
+	for r := range w.problems {
+		if w.problems[r].active {
+			s.Healthy = false
+			s.Problems = append(s.Problems, criteria[r].name)
+		}
+	}
+	for i := range w.events {
+		if w.events[i].End == 0 {
+			s.Outages = append(s.Outages, w.events[i].ID())
+		}
+	}
+	per := func(n uint64, span time.Duration) float64 {
+		if got == 0 {
+			return 0
+		}
+		return round(float64(n) * float64(span) / float64(got))
+	}
+	s.Tap = TapSummary{
+		FramesPerSecond: per(tap.Frames, time.Second), BitsPerSecond: per(8*tap.Bytes, time.Second),
+		DropsPerSecond: per(tap.Dropped, time.Second), DNSAnswersPerSecond: per(tap.Responses, time.Second),
+		FlowTableUsed: used(w.levels.flows, w.levels.flowsCap), DNSMapUsed: used(w.levels.entries, w.levels.entriesCap),
+		GTPSessions: w.levels.sessions,
+	}
+	for _, i := range w.order() {
+		info, c := w.classes[i], Cell{}
+		if i < len(cells) {
+			c = cells[i]
+		}
+		s.Tap.FlowsPerMinute += per(c.Opened, time.Minute)
+		s.Tap.FlowsOpen += c.Active
+		s.Tap.Subscribers = max(s.Tap.Subscribers, c.Subscribers)
+		s.Classes = append(s.Classes, ClassSummary{
+			App: info.App, Class: info.Class, Kind: info.Kind.String(),
+			UplinkBitsPerSecond: per(8*c.Bytes[flows.Up], time.Second), DownlinkBitsPerSecond: per(8*c.Bytes[flows.Down], time.Second),
+			FlowsPerMinute: per(c.Opened, time.Minute), AttemptsPerMinute: per(c.Attempts, time.Minute),
+			Answered: ratio(c.SYNACK, c.SYN), Carried: ratio(c.Carried, c.Opened), ResetsPerFlow: ratio(c.RST, c.Opened),
+			Retransmitted: ratio(c.Retransmitted[flows.Down], c.Packets[flows.Down]),
+			ServerRTT:     sampled(&c, flows.Up), AccessRTT: sampled(&c, flows.Down),
+			Experience:  Experience{c.Experience[flows.Good], c.Experience[flows.Acceptable], c.Experience[flows.Bad]},
+			Subscribers: c.Subscribers, Servers: c.Servers, FlowsOpen: c.Active,
+		})
+	}
+	s.Tap.FlowsPerMinute = round(s.Tap.FlowsPerMinute)
+	return s
+}
+
+// order returns the classes' indexes by app, other last, in the order of the
+// rules.
+func (w *Watcher) order() []int {
+	order := make([]int, len(w.classes))
+	for i := range order {
+		order[i] = i
+	}
+	rank := func(c classify.ClassInfo) int {
+		switch {
+		case c.App == otherApp:
+			return 2
+		case c.Class == otherApp:
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		x, y := w.classes[a], w.classes[b]
+		if x.App == y.App {
+			return cmp.Compare(rank(x), rank(y))
+		}
+		return cmp.Or(cmp.Compare(rank(x)/2, rank(y)/2), cmp.Compare(x.App, y.App))
+	})
+	return order
+}
+
+// Series are the bins of the last hours, oldest first. Every list has as many
+// values as Times has.
+type Series struct {
+	Time  *string       `json:"time"`
+	Start *string       `json:"start"`
+	Step  float64       `json:"step_s"`
+	Bins  int           `json:"bins"`
+	Class []ClassSeries `json:"classes"`
+}
+
+// ClassSeries are one class's bins. A nil is a bin that was not watched, or in
+// which there was nothing to take the value from.
+type ClassSeries struct {
+	App            string   `json:"app"`
+	Class          string   `json:"class"`
+	Kind           string   `json:"kind"`
+	UplinkBytes    []*Value `json:"uplink_bytes"`
+	DownlinkBytes  []*Value `json:"downlink_bytes"`
+	Flows          []*Value `json:"flows"`
+	Attempts       []*Value `json:"attempts"`
+	Carried        []*Value `json:"carried"`
+	SYN            []*Value `json:"syn"`
+	SYNACK         []*Value `json:"syn_ack"`
+	RST            []*Value `json:"rst"`
+	ServerRTT      []*Value `json:"server_rtt_s"`
+	AccessRTT      []*Value `json:"access_rtt_s"`
+	GoodTransfers  []*Value `json:"transfers_good"`
+	FairTransfers  []*Value `json:"transfers_acceptable"`
+	BadTransfers   []*Value `json:"transfers_bad"`
+	Subscribers    []*Value `json:"subscribers"`
+	Servers        []*Value `json:"servers"`
+	FlowsOpenAtEnd []*Value `json:"flows_open"`
+}
+
+// Value is a number in a series.
+type Value = float64
+
+// Series returns the last bins of the span, of all classes or of those of one
+// app. Up to an hour the bins are those of Fine, beyond it those of Coarse.
+func (w *Watcher) Series(span time.Duration, app string) Series {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := &w.coarse
+	if span <= fineBins*Fine {
+		r = &w.fine
+	}
+	n := min(int(int64(span)/r.width), len(r.bins))
+	s := Series{Time: stampOrNil(w.now), Step: seconds(r.width), Bins: n, Class: []ClassSeries{}}
+	first := r.last - int64(n-1)*r.width
+	if r.last == 0 {
+		s.Bins = 0
+		return s
+	}
+	s.Start = stampOrNil(first)
+	for _, i := range w.order() {
+		if info := w.classes[i]; app == "" || info.App == app {
+			s.Class = append(s.Class, r.series(info, i, first, n))
+		}
+	}
+	return s
+}
+
+func (r *ring) series(info classify.ClassInfo, i int, first int64, n int) ClassSeries {
+	column := func(get func(c *Cell) *float64) []*Value {
+		out := make([]*Value, n)
+		for at := range out {
+			b := r.at(first + int64(at)*r.width)
+			if b == nil || !b.Known || i >= len(b.Cells) {
+				continue
+			}
+			out[at] = get(&b.Cells[i])
+		}
+		return out
+	}
+	count := func(get func(c *Cell) uint64) []*Value {
+		return column(func(c *Cell) *float64 {
+			v := float64(get(c))
+			return &v
+		})
+	}
+	return ClassSeries{
+		App: info.App, Class: info.Class, Kind: info.Kind.String(),
+		UplinkBytes:    count(func(c *Cell) uint64 { return c.Bytes[flows.Up] }),
+		DownlinkBytes:  count(func(c *Cell) uint64 { return c.Bytes[flows.Down] }),
+		Flows:          count(func(c *Cell) uint64 { return c.Opened }),
+		Attempts:       count(func(c *Cell) uint64 { return c.Attempts }),
+		Carried:        count(func(c *Cell) uint64 { return c.Carried }),
+		SYN:            count(func(c *Cell) uint64 { return c.SYN }),
+		SYNACK:         count(func(c *Cell) uint64 { return c.SYNACK }),
+		RST:            count(func(c *Cell) uint64 { return c.RST }),
+		ServerRTT:      column(func(c *Cell) *float64 { return sampled(c, flows.Up) }),
+		AccessRTT:      column(func(c *Cell) *float64 { return sampled(c, flows.Down) }),
+		GoodTransfers:  count(func(c *Cell) uint64 { return c.Experience[flows.Good] }),
+		FairTransfers:  count(func(c *Cell) uint64 { return c.Experience[flows.Acceptable] }),
+		BadTransfers:   count(func(c *Cell) uint64 { return c.Experience[flows.Bad] }),
+		Subscribers:    count(func(c *Cell) uint64 { return uint64(max(c.Subscribers, 0)) }),
+		Servers:        count(func(c *Cell) uint64 { return uint64(max(c.Servers, 0)) }),
+		FlowsOpenAtEnd: count(func(c *Cell) uint64 { return uint64(max(c.Active, 0)) }),
+	}
+}
+
+func ratio(of, all uint64) *float64 {
+	if all == 0 {
+		return nil
+	}
+	v := round(float64(of) / float64(all))
+	return &v
+}
+
+func sampled(c *Cell, d flows.Direction) *float64 {
+	if c.Samples[d] == 0 {
+		return nil
+	}
+	v := round(c.RTT[d])
+	return &v
+}
+
+func used(n, limit int) float64 {
+	if limit == 0 {
+		return 0
+	}
+	return round(float64(n) / float64(limit))
+}
+
+// round keeps four significant digits: more are noise, and make the JSON long.
+func round(v float64) float64 {
+	if v == 0 || math.IsInf(v, 0) || math.IsNaN(v) {
+		return 0
+	}
+	unit := math.Pow(10, 3-math.Floor(math.Log10(math.Abs(v))))
+	return math.Round(v*unit) / unit
+}
