@@ -145,6 +145,12 @@ func (t *Table) TouchRecord(index uint32) uint64 {
 	return f.Key.Subscriber.Lo ^ f.Half[Up].Bytes ^ f.Half[Down].Bytes
 }
 
+// equal compares word by word; == on a struct of this size is a call.
+func (k *Key) equal(o *Key) bool {
+	return k.Subscriber == o.Subscriber && k.Server == o.Server &&
+		k.SubscriberPort == o.SubscriberPort && k.ServerPort == o.ServerPort && k.Scope == o.Scope
+}
+
 // find returns the record of k, or 0.
 func (t *Table) find(k *Key, hash uint64) uint32 {
 	tag := uint32(hash >> 32)
@@ -153,7 +159,7 @@ func (t *Table) find(k *Key, hash uint64) uint32 {
 		if word == 0 {
 			return 0
 		}
-		if uint32(word>>32) == tag && t.recs[uint32(word)].Key == *k {
+		if uint32(word>>32) == tag && t.recs[uint32(word)].Key.equal(k) {
 			return uint32(word)
 		}
 	}
