@@ -61,6 +61,9 @@ var whens = []struct {
 // TestTrial simulates 28 days for each failure and each time at which it can
 // begin, and prints the table: go test -run TestTrial -v ./detect
 func TestTrial(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and has no goroutines for the race detector to watch")
+	}
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "failure\tbegins\tfound\tafter\tverdict\tstart off\tend off\tfalse alerts")

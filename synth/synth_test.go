@@ -187,6 +187,9 @@ var allowedLossy = regexp.MustCompile(`retransmission|out-of-order|Duplicate ACK
 
 // TestWireshark has tshark look for anything wrong with the traces.
 func TestWireshark(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and has no goroutines for the race detector to watch")
+	}
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
 		t.Skip("tshark is not installed (Debian: apt-get install tshark)")
@@ -269,6 +272,9 @@ func tsharkOut(t *testing.T, tshark, path string, args ...string) string {
 // TestControlPlane has tshark read the identities out of GTP-C, and compares
 // them with the truth's.
 func TestControlPlane(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and has no goroutines for the race detector to watch")
+	}
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
 		t.Skip("tshark is not installed (Debian: apt-get install tshark)")
