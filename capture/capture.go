@@ -106,6 +106,9 @@ func (r DropReason) String() string { return dropReasonNames[r] }
 // InterfaceStats are one interface's counters. None ever goes down.
 type InterfaceStats struct {
 	Name string
+	// Path is how a live source's frames get from the card to us; empty for
+	// files.
+	Path string
 	// Packets and Bytes delivered by Next; bytes as on the wire.
 	Packets, Bytes uint64
 	// Drops in packets.

@@ -60,6 +60,14 @@ func (e fileErrors) Error() string {
 	return strings.Join(lines, "; ")
 }
 
+// orOnly returns the one error there is, or all of them.
+func (e fileErrors) orOnly() error {
+	if len(e) == 1 {
+		return e[0]
+	}
+	return e
+}
+
 // Unwrap returns them all, for errors.Is and errors.As.
 func (e fileErrors) Unwrap() []error { return e }
 

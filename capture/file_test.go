@@ -619,7 +619,7 @@ func TestOpen(t *testing.T) {
 		want  string
 	}{
 		{nil, "no capture file named: "},
-		{[]string{path, missing}, missing + ": cannot be opened (no such file or directory): check the path"},
+		{[]string{missing}, missing + ": cannot be opened (no such file or directory): check the path"},
 		{[]string{dir}, dir + ": a directory: name the capture files in it"},
 		{[]string{"-", path, "-"}, "standard input (-) named twice: "},
 	} {
@@ -630,6 +630,23 @@ func TestOpen(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), test.want) {
 			t.Errorf("Open(%v): %v, want %q…", test.paths, err, test.want)
 		}
+	}
+}
+
+// A file that is not there does not stop the others.
+func TestOpenWithoutOne(t *testing.T) {
+	dir := t.TempDir()
+	path, missing := filepath.Join(dir, "good.pcap"), filepath.Join(dir, "missing")
+	if err := os.WriteFile(path, twoRecords(little()).b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open([]string{missing, path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames, err := drain(t, s)
+	if len(frames) != 2 || err == nil || !strings.HasPrefix(err.Error(), missing+": cannot be opened") {
+		t.Errorf("%d frames, %v", len(frames), err)
 	}
 }
 

@@ -21,8 +21,9 @@ type Files struct {
 
 // Open opens capture files; "-" is standard input. Several are merged by packet
 // time, ties in the order of paths and then of the file. An error of one file
-// (see Source.Next) does not stop the others: it comes at the end, together
-// with those of the others, in the order of paths.
+// (see Source.Next), also that it is not there, does not stop the others: it
+// comes at the end, together with those of the others, in the order of paths.
+// Open fails only where no file at all can be opened.
 //
 // A capture that is still being written into a pipe is delivered as it comes,
 // but for the first frame and any frame more than a minute away from the one
@@ -36,6 +37,7 @@ func Open(paths []string) (*Files, error) {
 	}
 	s := &Files{}
 	stdin := false
+	var failed fileErrors
 	for _, path := range paths {
 		if path == "-" && stdin {
 			_ = s.Close()
@@ -44,10 +46,15 @@ func Open(paths []string) (*Files, error) {
 		stdin = stdin || path == "-"
 		f, err := s.open(path, len(paths))
 		if err != nil {
-			_ = s.Close()
-			return nil, err
+			f = newFile(path, nil, 0, &s.stats)
+			f.err = err
+			failed = append(failed, err)
 		}
 		s.files = append(s.files, f)
+	}
+	if len(failed) == len(paths) {
+		_ = s.Close()
+		return nil, failed.orOnly()
 	}
 	s.start()
 	return s, nil

@@ -58,6 +58,15 @@ const (
 	ModeXDP Mode = "xdp"
 )
 
+// Notice is what an operator has to know before choosing the mode, in a
+// sentence; empty if nothing.
+func (m Mode) Notice() string {
+	if m == ModeXDP {
+		return "everything that arrives on the interfaces is taken from this machine: they must do nothing but tap"
+	}
+	return ""
+}
+
 // FanoutMethod is how frames find their worker.
 type FanoutMethod uint8
 
@@ -111,6 +120,9 @@ const (
 	defaultRingBytes = 128 << 20
 	// Workers have unequal shares, so that their rings together are larger.
 	defaultRingsBytes = 192 << 20
+	// An AF_XDP packet takes 2 KiB, so that 300 ms are 307 MB. The memory has
+	// to be a power of two: these are 262 ms.
+	defaultXDPBytes = 256 << 20
 
 	defaultBlockTimeout = 10 * time.Millisecond
 	defaultBlockBytes   = 1 << 20
@@ -126,7 +138,7 @@ const (
 )
 
 // withDefaults returns c with every field set and in its bounds, RingBytes
-// being that of one worker.
+// being that of one worker where there are several.
 func (c LiveConfig) withDefaults() (LiveConfig, error) {
 	if err := c.check(); err != nil {
 		return c, err
@@ -137,11 +149,16 @@ func (c LiveConfig) withDefaults() (LiveConfig, error) {
 	c.Workers = max(c.Workers, 1)
 	if c.RingBytes <= 0 {
 		c.RingBytes = defaultRingBytes
-		if c.Workers > 1 {
+		switch {
+		case c.Mode == ModeXDP:
+			c.RingBytes = defaultXDPBytes
+		case c.Workers > 1:
 			c.RingBytes = defaultRingsBytes
 		}
 	}
-	c.RingBytes /= c.Workers
+	if c.Mode == ModePacket && c.Filter == "" {
+		c.RingBytes /= c.Workers
+	}
 	if c.BlockBytes <= 0 {
 		c.BlockBytes = min(c.RingBytes/ringBlocks, defaultBlockBytes)
 	}
@@ -228,7 +245,6 @@ func OpenLiveWorkers(config LiveConfig) ([]Source, FanoutInfo, error) {
 
 // single opens what can only be one source.
 func single(config LiveConfig, open func(LiveConfig) (Source, error), reason string) ([]Source, FanoutInfo, error) {
-	config.RingBytes *= config.Workers
 	source, err := open(config)
 	if err != nil {
 		return nil, FanoutInfo{}, err

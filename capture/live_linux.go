@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,9 +16,8 @@ type borrowed struct {
 	// blocks of rings, and whether there are any.
 	blocks []lease
 	leased bool
-	// xsk is the socket whose chunks the frames lie in, if any.
-	xsk    *xsk
-	chunks []uint64
+	// chunks of AF_XDP sockets.
+	chunks []loan
 }
 
 // lease is a batch's use of a block.
@@ -33,10 +31,8 @@ type live struct {
 	taps   *taps
 	worker int
 	lanes  []lane
-	epoll  int
-	// wake ends a wait: an eventfd.
-	wake   int
-	events []unix.EpollEvent
+	heads  []head // of the lanes
+	waiter waiter
 	tended time.Time
 	// hold is how long a frame waits for frames of other rings that may be
 	// earlier.
@@ -58,10 +54,9 @@ type lane struct {
 	// in use.
 	incoming atomic.Pointer[ring]
 	retired  []*ring
-	// walker is in the block that is being read, if open; lent says that the
-	// batch that is being filled has a use of it.
+	// walker is in the block that is being read, if the lane has a head; lent
+	// says that the batch that is being filled has a use of it.
 	walker walker
-	open   bool
 	lent   bool
 
 	packets, bytes atomic.Uint64
@@ -77,8 +72,7 @@ const holdSlack = 5 * time.Millisecond
 // newLive returns a worker's source on its rings.
 func newLive(t *taps, worker int) (*live, error) {
 	s := &live{
-		taps: t, worker: worker, lanes: make([]lane, len(t.list)),
-		epoll: -1, wake: -1, events: make([]unix.EpollEvent, len(t.list)+1),
+		taps: t, worker: worker, lanes: make([]lane, len(t.list)), heads: make([]head, len(t.list)),
 		// The kernel's timer may have just looked when a block's first
 		// packet comes, and looks again twice.
 		hold: 2*t.config.BlockTimeout + holdSlack,
@@ -86,45 +80,18 @@ func newLive(t *taps, worker int) (*live, error) {
 	for i, tap := range t.list {
 		s.lanes[i].tap, s.lanes[i].ring = tap, tap.rings[worker]
 	}
-	if err := s.open(); err != nil {
-		s.freeWaits()
+	err := s.waiter.open()
+	for i := range s.lanes {
+		if err == nil {
+			err = s.waiter.watch(s.lanes[i].ring.fd)
+		}
+	}
+	if err != nil {
+		s.waiter.free()
 		return nil, fmt.Errorf("live capture: %w", err)
 	}
 	s.users.Store(1)
 	return s, nil
-}
-
-func (s *live) open() error {
-	var err error
-	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return fmt.Errorf("epoll: %w", err)
-	}
-	if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return fmt.Errorf("eventfd: %w", err)
-	}
-	if err = s.watch(s.wake, unix.EPOLLIN); err != nil {
-		return err
-	}
-	for i := range s.lanes {
-		if err = s.watchRing(s.lanes[i].ring); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *live) watch(fd int, events uint32) error {
-	err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
-	if err != nil {
-		return fmt.Errorf("epoll: %w", err)
-	}
-	return nil
-}
-
-// watchRing waits for the edge: a ring is readable for as long as its last block
-// is with the consumer, and a level would keep waking us for it.
-func (s *live) watchRing(r *ring) error {
-	return s.watch(r.fd, unix.EPOLLIN|unix.EPOLLERR|unix.EPOLLET)
 }
 
 // Next fills b with frames of one block of one ring, and of the other rings
@@ -147,7 +114,7 @@ func (s *live) Next(b *Batch) error {
 		if pause == 0 || waited && pause == idleTimeout {
 			return nil
 		}
-		if err := s.wait(pause); err != nil {
+		if err := s.waiter.wait(pause); err != nil {
 			return err
 		}
 	}
@@ -171,97 +138,60 @@ func (s *live) fill(b *Batch) time.Duration {
 // block that ends. Where no frame's turn has come, it returns for how long.
 func (s *live) merge(b *Batch) time.Duration {
 	s.advance()
-	certain, absurd := s.times()
-	pause := idleTimeout
+	bounds := boundsOf(s.heads, s.hold)
+	wait := idleTimeout
 	for {
-		i, limit := s.first(certain, absurd)
+		i, limit := bounds.first(s.heads)
 		if i < 0 {
 			break
 		}
-		l := &s.lanes[i]
-		if l.walker.time > limit {
-			pause = max(time.Duration(l.walker.time-limit), time.Millisecond)
+		if s.heads[i].time > limit {
+			wait = until(s.heads[i].time, limit)
 			break
 		}
+		l := &s.lanes[i]
 		s.lend(l, b)
 		n := len(b.Frames)
 		var bytes uint64
 		b.Frames, bytes = l.walker.take(b.Frames, uint16(i), limit)
 		l.packets.Add(uint64(len(b.Frames) - n))
 		l.bytes.Add(bytes)
-		if l.walker.left == 0 {
-			l.finish()
+		s.look(i)
+		if !s.heads[i].some {
 			break
 		}
 	}
 	for i := range s.lanes {
 		s.lanes[i].lent = false
 	}
-	return pause
+	return wait
 }
 
 // advance begins the next block of each lane that is in none.
 func (s *live) advance() {
 	for i := range s.lanes {
 		l := &s.lanes[i]
-		for !l.open {
+		for !s.heads[i].some {
 			if !l.ring.ready() {
 				if s.replace(l) {
 					continue
 				}
 				break
 			}
-			l.walker, l.open = l.ring.walk(), true
-			if l.walker.left == 0 {
-				l.finish()
-			}
+			l.walker = l.ring.walk()
+			s.look(i)
 		}
 	}
 }
 
-// finish leaves the block that is read to its end.
-func (l *lane) finish() {
-	l.walker.ring.leave(l.walker.block)
-	l.open = false
-}
-
-// times returns the time up to which all frames have come that will come: the
-// kernel keeps none back for longer than hold. A frame from later than absurd
-// was stamped before the clock was set back, and has to wait for nothing.
-func (s *live) times() (certain, absurd int64) {
-	if len(s.lanes) == 1 {
-		return math.MaxInt64, math.MaxInt64
+// look looks for the lane's next frame in the block that it is in, and leaves
+// that if it has no more.
+func (s *live) look(i int) {
+	w := &s.lanes[i].walker
+	s.heads[i] = head{w.time, w.left > 0}
+	if w.left == 0 {
+		w.ring.leave(w.block)
 	}
-	now := time.Now().UnixNano()
-	absurd = now + int64(time.Second)
-	for i := range s.lanes {
-		if !s.lanes[i].open {
-			return now - int64(s.hold), absurd
-		}
-	}
-	return math.MaxInt64, absurd
-}
-
-// first returns the lane whose next frame is the earliest, and up to what time
-// it may be read on before another one's turn comes; -1 if there is no frame.
-func (s *live) first(certain, absurd int64) (first int, limit int64) {
-	first, limit = -1, certain
-	for i := range s.lanes {
-		l := &s.lanes[i]
-		switch {
-		case !l.open:
-		case l.walker.time > absurd:
-			return i, math.MaxInt64
-		case first < 0:
-			first = i
-		case l.walker.time < s.lanes[first].walker.time:
-			limit = min(limit, s.lanes[first].walker.time)
-			first = i
-		default:
-			limit = min(limit, l.walker.time)
-		}
-	}
-	return first, limit
 }
 
 // lend gives b a use of the lane's block, once.
@@ -293,17 +223,6 @@ func (s *live) Release(b *Batch) {
 	s.exit()
 }
 
-// wait waits for a block, an error or the end, for so long at most. Which it was
-// shows in the rings.
-func (s *live) wait(pause time.Duration) error {
-	pause = min(pause, idleTimeout) + time.Millisecond - 1 // rounded up
-	_, err := unix.EpollWait(s.epoll, s.events, int(pause.Milliseconds()))
-	if err != nil && !errors.Is(err, unix.EINTR) {
-		return fmt.Errorf("live capture: epoll: %w", err)
-	}
-	return nil
-}
-
 // replace goes over to the ring that has taken the place of the lane's, if there
 // is one.
 func (s *live) replace(l *lane) bool {
@@ -311,14 +230,14 @@ func (s *live) replace(l *lane) bool {
 	if r == nil {
 		return false
 	}
-	_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, l.ring.fd, nil)
+	s.waiter.forget(l.ring.fd)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ask()
 	l.retired = append(l.retired, l.ring)
 	l.ring = r
 	// Unwatched, it would be read ten times a second, from tend on.
-	_ = s.watchRing(r)
+	_ = s.waiter.watch(r.fd)
 	return true
 }
 
@@ -383,6 +302,7 @@ func (l *lane) stats(alive bool) InterfaceStats {
 	}
 	s := InterfaceStats{
 		Name:    l.tap.name,
+		Path:    string(ModePacket),
 		Packets: l.packets.Load(),
 		Bytes:   l.bytes.Load(),
 		Freezes: l.freezes,
@@ -397,35 +317,13 @@ func (s *live) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	err := wake(s.wake)
+	err := s.waiter.end()
 	s.exit()
 	return err
 }
 
-// wake ends the wait of whoever waits for the eventfd.
-func wake(eventfd int) error {
-	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1} // an eventfd takes any number but 0
-	if _, err := unix.Write(eventfd, one[:]); err != nil {
-		return fmt.Errorf("live capture: wake the reader: %w", err)
-	}
-	return nil
-}
-
 // enter joins the users, unless everything is freed already.
-func (s *live) enter() bool { return join1(&s.users) }
-
-// join1 counts one more user, unless there is none any more.
-func join1(users *atomic.Int64) bool {
-	for {
-		n := users.Load()
-		if n == 0 {
-			return false
-		}
-		if users.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
+func (s *live) enter() bool { return enter(&s.users) }
 
 // exit takes leave of the users; the last one frees.
 func (s *live) exit() {
@@ -445,13 +343,5 @@ func (s *live) free() {
 			}
 		}
 	}
-	s.freeWaits()
-}
-
-func (s *live) freeWaits() {
-	for _, fd := range [...]int{s.wake, s.epoll} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
+	s.waiter.free()
 }

@@ -40,9 +40,8 @@ type tap struct {
 	ailing  bool
 	rebinds atomic.Uint64
 
-	// mu guards what the card has lost.
-	mu             sync.Mutex
-	lost, lostLast uint64
+	mu     sync.Mutex // guards losses
+	losses losses
 }
 
 // openRings opens a source for each worker, with the best way to divide frames
@@ -85,7 +84,7 @@ func openTaps(config LiveConfig, s *steerer) ([]Source, error) {
 			t.free()
 			return nil, fmt.Errorf("capture on %s: %w", name, err)
 		}
-		p.lostLast, _ = interfaceLosses(name)
+		p.losses.begin(name)
 	}
 	sources := make([]Source, config.Workers)
 	for i := range sources {
@@ -105,7 +104,7 @@ func (t *taps) free() {
 		freeRings(p.rings)
 	}
 	for _, s := range t.sources {
-		s.freeWaits()
+		s.waiter.free()
 	}
 }
 
@@ -259,16 +258,29 @@ func (r *ring) boundTo(index int) bool {
 func (p *tap) add(s *InterfaceStats, alive bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if lost, ok := interfaceLosses(p.name); alive && ok {
-		if lost >= p.lostLast { // else a new interface, which begins at 0
-			p.lost += lost - p.lostLast
-		} else {
-			p.lost += lost
-		}
-		p.lostLast = lost
+	if alive {
+		p.losses.look(p.name)
 	}
-	s.Drops[DropInterface] = p.lost
+	s.Drops[DropInterface] = p.losses.sum
 	s.Rebinds = p.rebinds.Load()
+}
+
+// losses are what a card and its driver have lost since the beginning, over all
+// interfaces of one name.
+type losses struct{ sum, last uint64 }
+
+func (l *losses) begin(name string) { l.last, _ = interfaceLosses(name) }
+
+func (l *losses) look(name string) {
+	now, ok := interfaceLosses(name)
+	if !ok {
+		return
+	}
+	if now < l.last { // a new interface, which begins at 0
+		l.last = 0
+	}
+	l.sum += now - l.last
+	l.last = now
 }
 
 // interfaceLosses returns how many frames the card and its driver have lost

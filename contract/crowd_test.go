@@ -101,6 +101,7 @@ func (r *report) same(t testing.TB, says string, other *report) {
 // TestShardsChangeNothing: the output is the same bytes run after run, and
 // whatever the number of shards.
 func TestShardsChangeNothing(t *testing.T) {
+	t.Parallel()
 	tr, conns := crowd(1, 400, 5)
 	// Long enough for every time-out, an hour for chat.
 	conns = append(conns, tr.at(3*time.Hour).conn(alice, serverAt(200)).whole())
@@ -123,16 +124,17 @@ func TestShardsChangeNothing(t *testing.T) {
 
 // TestOverflowIsTheSameEveryTime: also where the tables are far too small.
 func TestOverflowIsTheSameEveryTime(t *testing.T) {
-	tr := flood(3, 120_000)
-	for s := range 30_000 {
+	t.Parallel()
+	tr := flood(3, 90_000)
+	for s := range 8_000 {
 		who := netip.AddrFrom4([4]byte{10, 200 + byte(s>>14), byte(s >> 7), byte(s)})
 		var addrs []string
-		for i := range 16 {
+		for i := range 64 {
 			addrs = append(addrs, netip.AddrFrom4([4]byte{198, 18, byte(s + i), byte(i)}).String())
 		}
 		tr.answer(who, crowdNames[s%len(crowdNames)], 300, addrs...)
 	}
-	for s := range 10_000 {
+	for s := range 4_000 {
 		tr.conn(netip.AddrFrom4([4]byte{10, 200, byte(s >> 7), byte(s)}), netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(s), 0}), 443)).open().talk()
 	}
 	file := tr.save(t)

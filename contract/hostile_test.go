@@ -38,12 +38,12 @@ func (o *outcome) modest(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bytes, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	took, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bytes > maxRSS {
-		t.Errorf("the run took %d MB, want at most %d", bytes>>20, maxRSS>>20)
+	if took > maxRSS {
+		t.Errorf("the run took %d MB, want at most %d", took>>20, maxRSS>>20)
 	}
 }
 
@@ -337,7 +337,9 @@ func TestDamageInsideAPacket(t *testing.T) {
 	before := tr.conn(alice, server).whole()
 	n := uint64(0)
 	for _, frame := range [][]byte{
-		{}, {1, 2, 3}, ethernet(etherIPv4, nil), ethernet(etherIPv4, []byte{0x45}), ethernet(etherIPv4, bytes.Repeat([]byte{0x41}, 60)),
+		{},
+		{1, 2, 3},
+		ethernet(etherIPv4, nil), ethernet(etherIPv4, []byte{0x45}), ethernet(etherIPv4, bytes.Repeat([]byte{0x41}, 60)),
 		ethernet(etherIPv6, bytes.Repeat([]byte{0x61}, 30)), ethernet(0x8100, []byte{0}), ethernet(0x8847, bytes.Repeat([]byte{0}, 400)),
 		ethernet(0x8864, []byte{0x11, 0}),
 	} {
@@ -392,6 +394,7 @@ func TestTheEdgesOfTime(t *testing.T) {
 // TestFlood: 200,000 SYNs from as many subscribers stay within their memory, and
 // every one of them is accounted for.
 func TestFlood(t *testing.T) {
+	t.Parallel()
 	tr := flood(1, 200_000)
 	r := produce(t, []string{tr.save(t)}, "--memory", "64M")
 	if r.modest(t); r.code != 0 || len(r.stderr) > 0 {
@@ -412,6 +415,7 @@ func TestFlood(t *testing.T) {
 // TestFragmentFlood: fragments that never become whole, DNS over TCP that never
 // ends and ClientHellos that never come do not pile up.
 func TestFragmentFlood(t *testing.T) {
+	t.Parallel()
 	tr := newTrace()
 	tr.step = 20 * time.Microsecond
 	rng := rand.New(rand.NewPCG(1, 6))

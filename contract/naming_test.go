@@ -79,7 +79,8 @@ func TestValidityOfAnAnswer(t *testing.T) {
 		{"a TTL with its top bit set is 0 (RFC 2181 section 8)", nil, answerThen(chatName, 1<<32-1, grace+1, chatBy("dns-stale"))},
 		{
 			"--dns-grace is added to every TTL",
-			[]string{"--dns-grace", "2m"}, answerThen(chatName, 30, 150*time.Second, chatBy("dns")),
+			[]string{"--dns-grace", "2m"},
+			answerThen(chatName, 30, 150*time.Second, chatBy("dns")),
 		},
 		{
 			"and nothing more is", []string{"--dns-grace", "2m"}, answerThen(chatName, 30, 150*time.Second+1, chatBy("dns-stale")),
@@ -88,7 +89,8 @@ func TestValidityOfAnAnswer(t *testing.T) {
 		{"and then is", []string{"--dns-grace", "0"}, answerThen(chatName, 30, 30*time.Second+1, chatBy("dns-stale"))},
 		{
 			"--dns-stale is how long past its validity an answer may name",
-			[]string{"--dns-stale", "1h"}, answerThen(chatName, 30, 40*time.Second+time.Hour, chatBy("dns-stale")),
+			[]string{"--dns-stale", "1h"},
+			answerThen(chatName, 30, 40*time.Second+time.Hour, chatBy("dns-stale")),
 		},
 		{"and no longer", []string{"--dns-stale", "1h"}, answerThen(chatName, 30, 40*time.Second+time.Hour+1, unnamed)},
 		{"--dns-stale may be 0", []string{"--dns-stale", "0s"}, answerThen(chatName, 30, 40*time.Second+1, unnamed)},
@@ -480,6 +482,10 @@ func TestServerName(t *testing.T) {
 		{"one way only", nil, func(tr *trace) []verdict {
 			return []verdict{tr.conn(alice, server).syn().ackUp().up(plain).is(photoBy("sni"))}
 		}},
+		{"in the SYN itself (RFC 7413)", nil, func(tr *trace) []verdict {
+			c := tr.conn(alice, server).segment(up, syn, plain).synAck().ackUp().down([]byte("x"))
+			return []verdict{c.close().is(photoBy("sni"))}
+		}},
 		{"of a connection met in mid-stream, whose first bytes it is", nil, func(tr *trace) []verdict {
 			return []verdict{tr.conn(alice, server).up(plain).down([]byte("x")).is(photoBy("sni"))}
 		}},
@@ -707,7 +713,8 @@ func TestServerEvidence(t *testing.T) {
 			tr.wait(time.Second).answer(bob, photoName, 300, ip)
 		})},
 		{
-			"a subscriber's own answers are no server evidence", []string{"--evidence", "sni,server"},
+			"a subscriber's own answers are no server evidence",
+			[]string{"--evidence", "sni,server"},
 			told(time.Second, unnamed, func(tr *trace) { tr.answer(alice, chatName, 300, ip) }),
 		},
 		{"answers for another server are none", nil, told(time.Second, unnamed, func(tr *trace) {
@@ -798,6 +805,50 @@ func TestNamesBetweenPublicAddresses(t *testing.T) {
 		tr.answer(public, chatName, 300, server.Addr().String())
 		return []verdict{tr.at(time.Second).conn(public, server).whole().is(chatBy("dns"))}
 	}}})
+}
+
+// TestAnyNumberOfRecords: every address of an answer is named, and a DNS message
+// over TCP holds up to 4,000. It fails where dnsmap stops counting
+// (dnsmap.MaxAnswers).
+func TestAnyNumberOfRecords(t *testing.T) {
+	var addrs []string
+	for i := range 4000 {
+		addrs = append(addrs, netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}).String())
+	}
+	message := overTCP(answer{name: chatName, ttl: 300, addrs: addrs}.bytes())
+	for _, n := range []int{1, 256, 257, 4000} {
+		t.Run(fmt.Sprintf("number %d", n), func(t *testing.T) {
+			t.Parallel()
+			tr := newTrace()
+			lookup := tr.conn(alice, netip.AddrPortFrom(resolver, 53)).open().up([]byte{0, 1, 0})
+			for at := 0; at < len(message); at += 1400 {
+				lookup.down(message[at:min(at+1400, len(message))])
+			}
+			c := tr.conn(alice, netip.AddrPortFrom(netip.MustParseAddr(addrs[n-1]), 443)).whole()
+			tr.analyzed(t).flows(t, lookup, c)[1].namedAs(t, chatBy("dns"))
+		})
+	}
+}
+
+// TestOddNames: whatever octets a name has, the record is JSON.
+func TestOddNames(t *testing.T) {
+	for wire, want := range map[string]string{
+		`a"b`: `a"b`, `a\b`: `a\\b`, "a.b": `a\.b`, "a\x00\xff b": `a\000\255\032b`, "\x7f<&>\u2028": `\127<&>\226\128\168`,
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			tr := newTrace()
+			m := answer{name: "x.whatsapp.net", ttl: 300, addrs: []string{server.Addr().String()}}.bytes()
+			// The one label in front becomes what wire says; the owner's name is a
+			// pointer to it.
+			tr.dns(alice, join(m[:12], []byte{byte(len(wire))}, []byte(wire), m[14:]))
+			c := tr.at(time.Second).conn(alice, server).whole()
+			rec := tr.analyzed(t).flows(t, c)[0]
+			if got := text(rec.Name); got != want+".whatsapp.net" {
+				t.Errorf("name is %q, want %q", got, want+".whatsapp.net")
+			}
+		})
+	}
 }
 
 // TestLongNames: the longest name there is survives.

@@ -205,6 +205,9 @@ func TestOtherTrafficIsNoTCP(t *testing.T) {
 	tr.datagram(netip.AddrPortFrom(alice, 5000), server, make([]byte, 700), true)
 	tr.packet(ipPacket(alice, server.Addr(), 1, 1, []byte{8, 0, 0, 0, 0, 0, 0, 0}), true)
 	tr.packet(ipPacket(alice, server.Addr(), 132, 1, make([]byte, 40)), true)
+	// An ICMP error quotes the packet that it is about.
+	quoted := ipPacket(alice, server.Addr(), protocolTCP, 1, (&segment{flags: syn}).bytes(5000, 443))
+	tr.packet(ipPacket(server.Addr(), alice, 1, 1, join([]byte{3, 1, 0, 0, 0, 0, 0, 0}, quoted)), false)
 	frames := len(tr.frames)
 	tr.frame(ethernet(0x0806, make([]byte, 46)))
 	tr.frame(ethernet(0x88cc, make([]byte, 46)))
@@ -213,5 +216,31 @@ func TestOtherTrafficIsNoTCP(t *testing.T) {
 	if r.summary.tcpBytes() != tr.tcp.bytes || r.summary.undecoded() != uint64(len(tr.frames)-frames) {
 		t.Errorf("%d bytes of TCP and %d frames without IP, want %d and %d",
 			r.summary.tcpBytes(), r.summary.undecoded(), tr.tcp.bytes, len(tr.frames)-frames)
+	}
+}
+
+// TestMoreThanFourGigabytes: counters do not wrap where 32 bits do, nor do
+// sequence numbers confuse them.
+func TestMoreThanFourGigabytes(t *testing.T) {
+	tr := newTrace()
+	tr.step = 100 * time.Microsecond
+	c := tr.conn(alice, server).open()
+	payload := make([]byte, 65000)
+	for range 70_000 {
+		s := segment{flags: ack, seq: c.next[down], ack: c.next[up], payload: payload}
+		c.next[down] += s.length()
+		c.count(down, &s, uint64(40+len(payload)))
+		// Of the frame only the headers were captured.
+		s.payload = nil
+		ip := ipPacket(server.Addr(), alice, protocolTCP, tr.nextID(), s.bytes(server.Port(), c.client.Port()))
+		be.PutUint16(ip[2:], uint16(40+len(payload)))
+		tr.frames = append(tr.frames, frame{at: tr.time(), data: ethernet(etherIPv4, ip), wire: 54 + len(payload)})
+		tr.wait(tr.step)
+	}
+	c.close()
+	r := tr.analyzed(t).flows(t, c)[0]
+	if r.DownlinkBytes < 1<<32 || r.DownlinkRetransmitted+r.DownlinkOutOfOrder > 0 {
+		t.Errorf("%d bytes, %d segments retransmitted, %d out of order; want more than 4 GiB and none",
+			r.DownlinkBytes, r.DownlinkRetransmitted, r.DownlinkOutOfOrder)
 	}
 }

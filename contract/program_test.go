@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -45,6 +46,9 @@ func peak(p *os.ProcessState) int64 {
 	usage, ok := p.SysUsage().(*syscall.Rusage)
 	if !ok {
 		return 0
+	}
+	if runtime.GOOS == "darwin" { // bytes there, kilobytes elsewhere (getrusage(2))
+		return usage.Maxrss
 	}
 	return usage.Maxrss << 10
 }

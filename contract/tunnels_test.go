@@ -251,6 +251,26 @@ func carries(t *testing.T, link uint32, wrap wrapping, tunnel string, client net
 	}
 }
 
+// TestHandover: TEIDs and the access node change, the subscriber and his flows
+// stay.
+func TestHandover(t *testing.T) {
+	prove(t, []rule{{"in mid-flow", nil, func(tr *trace) []verdict {
+		tr.wrap = inGTP(0, nil)
+		tr.answer(alice, chatName, 300, server.Addr().String())
+		c := tr.at(time.Second).conn(alice, server).open().talk()
+		moved := func(ip []byte, up bool) []byte {
+			teid := uint32(0x3003)
+			if up {
+				teid = 0x4004
+			}
+			return udp(2152, 2152, gtpu(0, teid, ip, nil))
+		}
+		tr.wrap = inIP(netip.MustParseAddr("172.16.1.99"), ggsn, protocolUDP, moved)
+		c.talk().close()
+		return []verdict{c.is(chatBy("dns")), tr.conn(alice, server).whole().is(chatBy("dns"))}
+	}}})
+}
+
 // TestWhatLooksLikeATunnelButIsNone stays the UDP that it is.
 func TestWhatLooksLikeATunnelButIsNone(t *testing.T) {
 	inner := ipPacket(alice, server.Addr(), protocolTCP, 1, (&segment{flags: syn}).bytes(40000, 443))
@@ -326,6 +346,20 @@ func TestFormats(t *testing.T) {
 				t.Errorf("exit status %d, stderr %q, records\n%s\nwant\n%s", o.code, o.stderr, o.stdout, reference.lines)
 			}
 		})
+	}
+}
+
+// TestFirstAndLast are the earliest and the latest packet time, in whatever order
+// frames were written.
+func TestFirstAndLast(t *testing.T) {
+	tr := newTrace()
+	c := tr.at(2*time.Second).conn(alice, server).whole()
+	d := tr.at(time.Second).conn(bob, server).whole()
+	r := tr.analyzed(t)
+	r.flows(t, c, d)
+	first, last := time.Unix(0, d.start).UTC(), time.Unix(0, c.end).UTC()
+	if s := r.summary.Capture; !s.First.Equal(first) || !s.Last.Equal(last) {
+		t.Errorf("first %v and last %v, want %v and %v", s.First, s.Last, first, last)
 	}
 }
 

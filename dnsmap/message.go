@@ -11,7 +11,7 @@ const (
 
 	// MaxAnswers is how many addresses of one message are kept. The largest
 	// answers seen in the field hold some dozens.
-	MaxAnswers = 256
+	MaxAnswers = 4096
 )
 
 // Addr is an IP address as two halves in network order, IPv4 in mapped form

@@ -198,7 +198,7 @@ func TestAgainstTshark(t *testing.T) {
 					return clients[a.Netip().String()+":"+strconv.Itoa(int(port))]
 				})
 			})
-			s.tab.Shutdown()
+			s.tab.Shutdown(0)
 			if len(got) != len(truth) {
 				t.Errorf("%d flows, tshark has %d", len(got), len(truth))
 			}

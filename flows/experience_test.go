@@ -41,7 +41,7 @@ func TestAchieved(t *testing.T) {
 			if !late && s.record() != 0 {
 				s.settle(media)
 			}
-			s.tab.Shutdown()
+			s.tab.Shutdown(0)
 			s.nothingHeld()
 			c := &s.classes[media]
 			if c.Carried != tt.carried || c.OneSided != tt.oneSided || c.Experience != tt.experience {

@@ -21,7 +21,7 @@ func runEpisodes(t *testing.T, episodes []episode) {
 			s.want(e.want...)
 			// Whatever the episode, its flows end and add up.
 			s.onEnd = func(r uint32, f *Flow) { s.tab.Settle(r, media) }
-			s.tab.Shutdown()
+			s.tab.Shutdown(0)
 			s.check()
 			if s.tab.Len() != 0 {
 				t.Errorf("%d flows left after Shutdown", s.tab.Len())
@@ -588,7 +588,7 @@ func TestNames(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	s := newScene(t, 16)
 	s.open().settle(chat).port(2).syn(Up, 1).port(3).open().rst(Up).port(4).open().fin(Up).fin(Down)
-	s.tab.Shutdown()
+	s.tab.Shutdown(0)
 	s.want("shutdown", "shutdown", "rst", "fin")
 	if s.tab.Len() != 0 {
 		t.Errorf("Len is %d after Shutdown", s.tab.Len())

@@ -53,7 +53,7 @@ func (s *scene) step(op, a, b byte) {
 		s.data(d, uint32(b), ts(uint32(a)*uint32(op>>4), uint32(b)))
 	case 15:
 		if b == 255 {
-			s.tab.Shutdown()
+			s.tab.Shutdown(0)
 		} else {
 			s.advance()
 		}
@@ -84,7 +84,7 @@ func TestBooksBalance(t *testing.T) {
 				s.check()
 			}
 		}
-		s.tab.Shutdown()
+		s.tab.Shutdown(0)
 		s.check()
 		if seed%2 == 0 {
 			s.nothingHeld()
@@ -142,7 +142,7 @@ func TestSettleAtAnyTime(t *testing.T) {
 				s.settle(media)
 			}
 		}
-		s.tab.Shutdown()
+		s.tab.Shutdown(0)
 		s.check()
 		s.nothingHeld()
 		got := s.classes[media]
@@ -213,7 +213,7 @@ func TestClose(t *testing.T) {
 			func(c *Counters) bool { return c.Closed[EndReused] == 1 },
 		},
 		{
-			"shutdown", func(s *scene) { s.open().settle(media).tab.Shutdown() },
+			"shutdown", func(s *scene) { s.open().settle(media).tab.Shutdown(0) },
 			func(c *Counters) bool { return c.Closed[EndShutdown] == 1 },
 		},
 		{
@@ -320,7 +320,7 @@ func FuzzTable(f *testing.F) {
 			}
 		}
 		s.check()
-		s.tab.Shutdown()
+		s.tab.Shutdown(0)
 		s.check()
 		s.nothingHeld()
 	})

@@ -300,10 +300,16 @@ func (t *Table) end(r uint32, why EndReason) {
 	t.remove(r)
 }
 
-// Shutdown ends every flow. The table can be used on.
-func (t *Table) Shutdown() {
+// Shutdown ends every flow: at packet time now those whose time-out has passed as
+// idle, the others because all is over. The table can be used on.
+func (t *Table) Shutdown(now int64) {
 	for r := uint32(1); r < t.used; r++ {
-		if t.recs[r].state != stateFree {
+		f := &t.recs[r]
+		switch {
+		case f.state == stateFree:
+		case now-f.Last > t.timeout(f):
+			t.end(r, EndIdle)
+		default:
 			t.end(r, EndShutdown)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/probe"
+	"github.com/nametap/nametap/watch"
 )
 
 // namespace begins every name.
@@ -24,6 +25,9 @@ type Config struct {
 	// Interfaces are those that will be captured from. They are on the page,
 	// at 0, before the source tells of them.
 	Interfaces []string
+	// Status tells the health of the tap and the outages; nil where nobody
+	// watches: then nothing is healthy and nothing fails.
+	Status func() watch.Status
 }
 
 // Collector is the prometheus.Collector of one engine. It takes one snapshot a
@@ -91,11 +95,18 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	last := c.reload
 	c.mu.Unlock()
-	e := emitter{ch: ch, cfg: &c.cfg, reload: last, interfaces: interfaces(c.cfg.Interfaces, s.Source.Interfaces)}
+	e := emitter{ch: ch, cfg: &c.cfg, reload: last, status: c.status(), interfaces: interfaces(c.cfg.Interfaces, s.Source.Interfaces)}
 	for _, f := range c.families {
 		e.desc, e.family = f.desc, f.family
 		f.emit(&e, s)
 	}
+}
+
+func (c *Collector) status() watch.Status {
+	if c.cfg.Status == nil {
+		return watch.Status{}
+	}
+	return c.cfg.Status()
 }
 
 // emitter sends the series of one family after the other.
@@ -103,6 +114,7 @@ type emitter struct {
 	ch         chan<- prometheus.Metric
 	cfg        *Config
 	reload     reload
+	status     watch.Status
 	interfaces []capture.InterfaceStats
 	desc       *prometheus.Desc
 	family     *family
@@ -115,6 +127,15 @@ func (e *emitter) value(v float64, labels ...string) {
 		kind = prometheus.CounterValue
 	}
 	e.ch <- prometheus.MustNewConstMetric(e.desc, kind, v, labels...)
+}
+
+// truth sends 1 or 0.
+func (e *emitter) truth(v bool, labels ...string) {
+	if v {
+		e.value(1, labels...)
+		return
+	}
+	e.value(0, labels...)
 }
 
 func (e *emitter) histogram(h *flows.Histogram, labels ...string) {

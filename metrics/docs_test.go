@@ -74,7 +74,10 @@ func docs() string {
 		{"rcode", list(labelValues["rcode"])},
 		{"apn", "`unknown` (no session known), `other`, and those of `--apn`"},
 		{"message", list(labelValues["message"])},
-		{"verdict", list(labelValues["verdict"])},
+		{"verdict of `gtp_control_verdicts_total`", list(verdicts[namespace+"gtp_control_verdicts_total"])},
+		{"verdict of `outage_active`, `outage_events_total`", list(verdicts[namespace+"outage_active"])},
+		{"reason of `tap_problem`", list(reasons[namespace+"tap_problem"])},
+		{"rating", list(labelValues["rating"])},
 		{"reason of `gtp_sessions_ended_total`", list(reasons[namespace+"gtp_sessions_ended_total"])},
 	} {
 		fmt.Fprintf(b, "| %s | %s |\n", l.label, l.values)

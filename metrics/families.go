@@ -1,14 +1,17 @@
 package metrics
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/detect"
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/probe"
+	"github.com/nametap/nametap/watch"
 )
 
 // kind of a metric.
@@ -145,6 +148,10 @@ var sections = []section{
 				}
 			},
 		},
+		classTotal("flows_carried_total", "Flows that have had payload in both directions: their connection was of use.",
+			func(c *flows.Counters) uint64 { return c.Carried }),
+		classTotal("flows_one_sided_total", "Connection attempts that went on after their SYN with nothing seen of the other end: one direction is not mirrored.",
+			func(c *flows.Counters) uint64 { return c.OneSided }),
 		classTotal("flows_one_way_total", "Flows that ended with packets of one direction only.",
 			func(c *flows.Counters) uint64 { return c.OneWay }),
 		ofClass("flows_active", gauge, "Flows open now whose name is settled.",
@@ -167,6 +174,18 @@ var sections = []section{
 			func(c *flows.Counters) *flows.Histogram { return &c.Throughput[flows.Up] }),
 		classHistogram("flow_downlink_throughput_bytes_per_second", throughputBounds, "Mean downlink rate of flows that ended and had over 1 MB in that direction.",
 			func(c *flows.Counters) *flows.Histogram { return &c.Throughput[flows.Down] }),
+		{
+			name: "transfer_experience_total", kind: counter, labels: with("rating"),
+			help: "Transfers that ended, by how their duration is felt: good up to 20 s, acceptable up to 40 s, bad beyond. Classes of sessions stay at 0.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				for i := range s.Classes {
+					c := &s.Classes[i]
+					for r, n := range c.Experience {
+						e.value(float64(n), c.App, c.Class, flows.Rating(r).String())
+					}
+				}
+			},
+		},
 	}},
 	{"TCP", []family{
 		classTotal("tcp_connection_attempts_total", "Flows that a SYN opened.",
@@ -230,6 +249,8 @@ var sections = []section{
 			help: "DNS responses by their response code (RFC 1035 section 4.1.1).",
 			emit: emitRcodes,
 		},
+		total("dns_encrypted_flows_total", "TCP flows to port 853, and to port 443 of public resolvers: their answers cannot be read.",
+			func(s *probe.Snapshot) uint64 { return s.DNS.Encrypted }),
 		total("dns_addresses_total", "A and AAAA records that DNS responses taught.",
 			func(s *probe.Snapshot) uint64 { return s.DNS.Addresses }),
 		total("dns_malformed_total", "Messages from port 53 that are no DNS message.",
@@ -400,6 +421,42 @@ var sections = []section{
 		total("presence_refused_total", "Sightings of subscribers and servers that found no room: those gauges are too low.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.PresenceRefused }),
 	}},
+	{"Health and outages", []family{
+		{
+			name: "tap_healthy", kind: gauge,
+			help: "Whether what the tap delivers can be trusted: 1, or 0 where there is a reason not to.",
+			emit: func(e *emitter, _ *probe.Snapshot) { e.truth(e.status.Healthy) },
+		},
+		{
+			name: "tap_problem", kind: gauge, labels: []string{"reason"},
+			help: "Why what the tap delivers cannot be trusted: 1 for each reason that holds.",
+			emit: func(e *emitter, _ *probe.Snapshot) {
+				for r, holds := range e.status.Problems {
+					e.truth(holds, watch.Reason(r).String())
+				}
+			},
+		},
+		{
+			name: "outage_active", kind: gauge, labels: with("verdict"),
+			help: "Whether an outage of the class lasts, by what it was found to be: 1 or 0. An outage that only the whole of an app shows is on all of its classes.",
+			emit: emitOutages,
+		},
+		{
+			name: "outage_events_total", kind: counter, labels: []string{"app", "verdict"},
+			help: "Outages found, by what they were found to be at first.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				for i := range s.Classes {
+					app := s.Classes[i].App
+					if first := slices.IndexFunc(s.Classes, func(c probe.ClassSnapshot) bool { return c.App == app }); first < i {
+						continue
+					}
+					for _, v := range outageVerdicts {
+						e.value(float64(e.status.Begun[app][v]), app, string(v))
+					}
+				}
+			},
+		},
+	}},
 	{"Daemon", []family{
 		{
 			name: "build_info", kind: gauge, labels: []string{"version", "commit", "goversion", "features"},
@@ -430,6 +487,21 @@ var sections = []section{
 			emit: func(e *emitter, _ *probe.Snapshot) { e.timestamp(e.reload.success) },
 		},
 	}},
+}
+
+// outageVerdicts are those that say something of an app. That the tap is blind is
+// not an outage.
+var outageVerdicts = slices.DeleteFunc(detect.Verdicts(), func(v detect.Verdict) bool { return v == detect.TapFailure })
+
+func emitOutages(e *emitter, s *probe.Snapshot) {
+	for i := range s.Classes {
+		c := &s.Classes[i]
+		for _, v := range outageVerdicts {
+			e.truth(slices.ContainsFunc(e.status.Open, func(o watch.Event) bool {
+				return o.App == c.App && o.Verdict == v && (len(o.Classes) == 0 || slices.Contains(o.Classes, c.Class))
+			}), c.App, c.Class, string(v))
+		}
+	}
 }
 
 // rcodeNames are the mnemonics of RFC 1035 section 4.1.1, by their code.

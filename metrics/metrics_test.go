@@ -27,6 +27,7 @@ import (
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/probe"
+	"github.com/nametap/nametap/watch"
 )
 
 var update = flag.Bool("update", false, "write the golden files and docs/metrics.md anew")
@@ -252,11 +253,22 @@ var labelValues = map[string][]string{
 	"outcome":   {"fragment_held", "other_ip", "tcp", "udp"},
 	"apn":       {"internet", "other", "unknown"},
 	"message":   messages(),
-	"verdict":   {"bad_header", "bad_ie", "bad_version", "cut", "not_gtp_c", "ok", "too_short", "unknown_ie"},
+	"rating":    {"acceptable", "bad", "good"},
 	"version":   nil, "commit": nil, "goversion": nil, "features": nil,
 }
 
+// reasons and verdicts differ by metric.
+var verdicts = map[string][]string{
+	"nametap_gtp_control_verdicts_total": {"bad_header", "bad_ie", "bad_version", "cut", "not_gtp_c", "ok", "too_short", "unknown_ie"},
+	"nametap_outage_active":              {"app-failure", "dns-failure", "our-network", "unreachable"},
+	"nametap_outage_events_total":        {"app-failure", "dns-failure", "our-network", "unreachable"},
+}
+
 var reasons = map[string][]string{
+	"nametap_tap_problem": {
+		"blind", "dns_missing", "drops", "duplicates", "encrypted_dns",
+		"names_missing", "no_packets", "one_direction", "unseen_bytes", "warm_up",
+	},
 	"nametap_flows_closed_total":       {"evicted", "fin", "idle", "reused", "rst", "shutdown"},
 	"nametap_gtp_table_losses_total":   {"apn", "endpoint", "exchange"},
 	"nametap_capture_drops_total":      {"interface", "ring_full"},
@@ -285,11 +297,9 @@ func TestZeroPage(t *testing.T) {
 	for _, f := range families {
 		byName[f.GetName()] = f
 	}
-	series := map[string]int{"app": len(s.Classes), "class": 1} // the pairs
+	series := map[string]int{}
 	for label, values := range labelValues {
-		if _, ok := series[label]; !ok {
-			series[label] = max(len(values), 1)
-		}
+		series[label] = max(len(values), 1)
 	}
 	total := 0
 	for _, section := range sections {
@@ -301,7 +311,11 @@ func TestZeroPage(t *testing.T) {
 				t.Errorf("%s is not on the page", name)
 				continue
 			}
-			series["reason"] = len(reasons[name])
+			series["reason"], series["verdict"] = len(reasons[name]), len(verdicts[name])
+			series["app"], series["class"] = len(s.Classes), 1 // the pairs
+			if !slices.Contains(want.labels, "class") {
+				series["app"] = len(labelValues["app"])
+			}
 			n := 1
 			for _, label := range want.labels {
 				n *= series[label]
@@ -345,8 +359,11 @@ func TestLabelsAreClosed(t *testing.T) {
 		for _, m := range f.Metric {
 			for _, l := range m.Label {
 				allowed, known := labelValues[l.GetName()]
-				if l.GetName() == "reason" {
+				switch l.GetName() {
+				case "reason":
 					allowed, known = reasons[f.GetName()]
+				case "verdict":
+					allowed, known = verdicts[f.GetName()]
 				}
 				if !known || allowed != nil && !slices.Contains(allowed, l.GetValue()) {
 					t.Errorf("%s: label %s=%q is not from the list", f.GetName(), l.GetName(), l.GetValue())
@@ -359,6 +376,8 @@ func TestLabelsAreClosed(t *testing.T) {
 		"evidence":     {len(labelValues["evidence"]), int(classify.EvidenceCount)},
 		"end reasons":  {len(reasons["nametap_flows_closed_total"]), int(flows.EndReasons) - 1},
 		"drop reasons": {len(reasons["nametap_capture_drops_total"]), int(capture.DropReasons)},
+		"tap problems": {len(reasons["nametap_tap_problem"]), int(watch.Reasons)},
+		"ratings":      {len(labelValues["rating"]), int(flows.Ratings)},
 		"outcomes":     {len(reasons["nametap_decode_errors_total"]) + len(labelValues["outcome"]), int(decode.Outcomes)},
 	} {
 		if n[0] != n[1] {

@@ -68,7 +68,7 @@ func (g Grouping) label(c *Connection) string {
 	case ByRemote:
 		return c.Remote.Addr().String()
 	case ByName:
-		return cmp.Or(c.Name, unknown)
+		return cmp.Or(c.Name, c.Remote.Addr().String())
 	}
 	return c.Local.String() + " > " + c.Remote.String()
 }

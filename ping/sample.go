@@ -51,7 +51,8 @@ type Sample struct {
 	Took time.Duration
 	// Connections are those that were active in the period, in no order.
 	Connections []Connection
-	// Open is the number of all connections, idle ones included.
+	// Open is the number of all connections of the period, idle ones and (in
+	// package tun) ended ones included.
 	Open int
 	// Namespaces is the number of network namespaces that were read.
 	Namespaces int

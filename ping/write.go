@@ -217,11 +217,11 @@ func (s Skipped) String() string {
 	var parts []string
 	add := func(n int, what string) {
 		if n > 0 {
-			parts = append(parts, strconv.Itoa(n)+" "+what)
+			parts = append(parts, what+": "+strconv.Itoa(n))
 		}
 	}
 	add(s.Namespaces, "network namespaces that may not be entered (needs CAP_SYS_ADMIN)")
-	add(s.Processes, "processes of others (needs CAP_SYS_PTRACE)")
+	add(s.Processes, "processes that may not be looked at (needs CAP_SYS_PTRACE)")
 	add(s.Messages, "messages of the kernel that could not be read")
 	add(s.Connections, "connections beyond the tables' caps")
 	return strings.Join(parts, "; ")

@@ -25,7 +25,7 @@ import (
 //     point more, so each place counts once.
 
 // dedupBuckets of two slots each remember 32,768 packets in 512 KiB: at two
-// million packets a second and a window of 5 ms, 10,000 are of interest.
+// million packets a second and a window of 10 ms, 20,000 are of interest.
 const dedupBuckets = 1 << 14
 
 // dedup remembers the packets of the last few milliseconds.

@@ -58,6 +58,10 @@ type Config struct {
 	// where packets are handed out and must neither wait nor call the engine.
 	Watch      func(*Snapshot)
 	WatchEvery time.Duration
+	// Answers, if set, is given each address of each DNS answer: the question's
+	// name, its class, the address and the answer's packet time. Nothing of
+	// the subscriber who asked is in it. name is used again after the call.
+	Answers func(name []byte, class uint8, server decode.Addr, answered int64)
 	// Clock, on a live tap, is the wall clock in nanoseconds: it moves packet
 	// time on while nothing passes. Nil for a replay.
 	Clock func() int64
@@ -283,6 +287,7 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 	for i := range n {
 		f := &list[i]
 		e.now = max(e.now, f.Time)
+		e.counts.first = min(e.counts.first, f.Time)
 		e.counts.last = max(e.counts.last, f.Time)
 		at := uint16(c.n + i)
 		switch e.outcomes[i] {
@@ -408,7 +413,9 @@ func (e *Engine) datagram(c *chunk, at uint16, mark uint64, port uint16) {
 	if copied {
 		return
 	}
-	e.sides.answered(p.Dst)
+	if b := p.Payload(); len(b) > 2 && b[2]&0x80 != 0 {
+		e.sides.answered(p.Dst)
+	}
 	e.give(c, at, p.Dst, o, workDNS)
 }
 
@@ -489,6 +496,9 @@ func (e *Engine) exchange() {
 		l.reset()
 		e.collect(a, phase)
 	}
+	if e.cfg.Answers != nil {
+		e.answers(&e.fresh)
+	}
 	r := e.rosters[phase]
 	r.learn(&e.last)
 	r.learn(&e.fresh)
@@ -496,6 +506,14 @@ func (e *Engine) exchange() {
 	if m := uint16(e.now / minute); m != e.minute {
 		e.minute = m
 		e.servers.turn(m)
+	}
+}
+
+// answers gives what a step's DNS answers said to whoever wants to know.
+func (e *Engine) answers(l *facts) {
+	for i := range l.list {
+		f := &l.list[i]
+		e.cfg.Answers(l.name(f), f.class, f.server, f.answered)
 	}
 }
 
@@ -543,13 +561,16 @@ func (e *Engine) finish() {
 	for phase := range 2 {
 		for _, a := range e.parts {
 			e.collect(a, phase)
+			if e.cfg.Answers != nil {
+				e.answers(&a.facts[phase])
+			}
 		}
 	}
 	// One partition after the other, so that the records of all flows there are
 	// need not be held at once.
 	for _, a := range e.parts {
 		a.shard.mu.Lock()
-		a.flows.Shutdown()
+		a.flows.Shutdown(e.now)
 		a.shard.mu.Unlock()
 		e.collect(a, a.shard.phase)
 		a.ended = [2][]flows.Record{}

@@ -227,11 +227,12 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 		return
 	}
 	a.drainLate(now)
-	name, ok := a.names.Intern(m.QName)
-	if !ok {
-		return
+	// A name without a place in the table still ends the one that it replaces.
+	name, named := a.names.Intern(m.QName)
+	class := classify.Other
+	if named {
+		class = a.classOf(name)
 	}
-	class := a.classOf(name)
 	k := dnsmap.Key{Subscriber: subscriberKey(scope, subscriber), Scope: scope}
 	asker := uint32(mix(k.Subscriber^s.engine.cfg.Seed, uint64(scope))) | 1
 	reach := int64(s.engine.cfg.DNSGrace + s.engine.cfg.DNSStale)
@@ -240,6 +241,9 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 		k.Server = answer.Addr
 		a.dns.Insert(k, name, now, answer.TTL)
 		s.dnsAddresses++
+		if !named {
+			continue
+		}
 		a.facts[s.phase].add(fact{
 			server: decode.Addr(answer.Addr), answered: now,
 			until:      now + int64(answer.TTL)*second + reach,

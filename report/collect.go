@@ -23,7 +23,7 @@ const (
 	maxPorts       = 16
 	maxAPNs        = 24
 	exactUsers     = 1 << 16
-	displayBins    = 360
+	displayBins    = 240
 	detectBins     = 16 << 10
 	largeFlow      = 1_000_000 // bytes from which throughput means something
 )

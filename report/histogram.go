@@ -201,6 +201,9 @@ func round(v float64) float64 {
 func ofSorted(values []float64) Curve {
 	c := Curve{X: []float64{}, Y: []float64{}}
 	n := len(values)
+	if n > 0 {
+		c.X, c.Y = append(c.X, values[0]), append(c.Y, 0)
+	}
 	for i := 0; i < n; {
 		j := sort.SearchFloat64s(values[i:], math.Nextafter(values[i], math.Inf(1))) + i
 		c.X = append(c.X, values[i])

@@ -63,6 +63,7 @@ type name struct {
 	bytes   uint64
 	answers uint64
 	addrs   map[netip.Addr]struct{} // the least ones, so that order does not matter
+	most    netip.Addr              // of addrs
 	all     *distinct
 	ports   map[uint16]uint64
 	tls     uint64
@@ -91,18 +92,23 @@ func (c *Collector) lookup(text string) *name {
 }
 
 func (n *name) address(a netip.Addr) {
-	n.all.add(hashAddr(a, false))
-	n.addrs[a] = struct{}{}
-	if len(n.addrs) <= maxNameServers {
+	if _, ok := n.addrs[a]; ok {
 		return
 	}
-	most := a
+	n.all.add(hashAddr(a, false))
+	if len(n.addrs) >= maxNameServers && !a.Less(n.most) {
+		return
+	}
+	n.addrs[a] = struct{}{}
+	if len(n.addrs) > maxNameServers {
+		delete(n.addrs, n.most)
+	}
+	n.most = a
 	for x := range n.addrs {
-		if most.Less(x) {
-			most = x
+		if n.most.Less(x) {
+			n.most = x
 		}
 	}
-	delete(n.addrs, most)
 }
 
 func (c *Collector) name(r *Record) {

@@ -183,9 +183,8 @@ func (c *Collector) event(e *detect.Event) EventEntry {
 	if e.End != 0 {
 		end = e.End
 		out.End = stamp(e.End)
-	} else {
-		out.end = c.last
 	}
+	out.end = end
 	out.Minutes = round(time.Duration(end - e.Start).Minutes())
 	if e.RecoveryEnd != 0 {
 		out.RecoveryEnd = stamp(e.RecoveryEnd)

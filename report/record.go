@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 
@@ -51,7 +52,7 @@ func FromFlow(f *flows.Record, subscriber, server netip.Addr, hidden bool) Recor
 		SYNSeen: f.SYNSeen, EndReason: f.Reason.String(),
 		Bytes: f.Bytes, Packets: f.Packets, Payload: f.Payload,
 		SYN: uint64(f.SYN), SYNACK: uint64(f.SYNACK), FIN: uint64(f.FIN), RST: uint64(f.RST),
-		OS: f.OS.String(), APN: f.APN,
+		OS: cmp.Or(f.OSName, f.OS.String()), APN: f.APN,
 	}
 	if f.DNSName != "" {
 		r.DNSAge = float64(f.Start-f.DNSAnswered) / 1e9

@@ -48,8 +48,8 @@ func (c *Collector) shapeSection() ShapeSection {
 			Remarks: []string{},
 		},
 		Marks: []StudyMark{
-			{"chat size", 10_000, "study: 90 % of chat flows below 10 KB"},
-			{"media size", 70_000, "study: half of the media flows above 70 KB"},
+			{"chat size", 10_000, "study: 90 % of chat flows below 10 kB"},
+			{"media size", 70_000, "study: half of the media flows above 70 kB"},
 			{"downlink throughput", 1.5e6 / 8, "study: up to 1.5 Mb/s"},
 			{"uplink throughput", 0.8e6 / 8, "study: up to 0.8 Mb/s"},
 		},

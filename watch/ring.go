@@ -2,6 +2,7 @@ package watch
 
 import (
 	"math"
+	"time"
 
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/probe"
@@ -38,27 +39,44 @@ func (r *ring) reset(s *probe.Snapshot) {
 	r.before, r.open, r.partial = s, s.Time/r.width, true
 }
 
+// pause is how long packet time may step over without leaving a hole: a small
+// capture has minutes in which nothing passes.
+const pause = int64(150 * time.Second)
+
 // advance closes the open bin if s is beyond it, and returns it, else nil. A
 // snapshot is taken soon after the end of a bin, so that all it has counted
-// belongs there; bins that it skips have not been watched.
-func (r *ring) advance(s *probe.Snapshot) *bin {
+// belongs there. Bins that are skipped are empty after a short pause, and have
+// not been watched after a long one; neither then has the open one.
+func (r *ring) advance(s *probe.Snapshot, stepped int64) *bin {
 	n := s.Time / r.width
 	if n <= r.open {
 		return nil
 	}
-	b := &r.bins[r.open%int64(len(r.bins))]
-	b.Start, b.Known = r.open*r.width, !r.partial
-	b.Tap = tapBetween(r.before, s)
+	hole := stepped > pause
+	b := r.put(r.open, !r.partial && !hole, r.before, s)
+	if !hole {
+		for skipped := r.open + 1; skipped < n; skipped++ {
+			r.put(skipped, true, s, s)
+		}
+	}
+	r.before, r.open, r.partial = s, n, hole
+	return b
+}
+
+// put fills the bin of the number with what came from one snapshot to the next.
+func (r *ring) put(number int64, known bool, from, to *probe.Snapshot) *bin {
+	b := &r.bins[number%int64(len(r.bins))]
+	b.Start, b.Known = number*r.width, known
+	b.Tap = tapBetween(from, to)
 	b.Cells = b.Cells[:0]
 	var none probe.ClassSnapshot
-	for i := range s.Classes {
+	for i := range to.Classes {
 		a := &none
-		if i < len(r.before.Classes) {
-			a = &r.before.Classes[i]
+		if i < len(from.Classes) {
+			a = &from.Classes[i]
 		}
-		b.Cells = append(b.Cells, cellBetween(a, &s.Classes[i]))
+		b.Cells = append(b.Cells, cellBetween(a, &to.Classes[i]))
 	}
-	r.before, r.open, r.partial = s, n, false
 	r.last = b.Start
 	return b
 }

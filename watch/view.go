@@ -242,35 +242,37 @@ func (w *Watcher) order() []int {
 // Series are the bins of the last hours, oldest first. Every list has as many
 // values as Times has.
 type Series struct {
-	Time  *string       `json:"time"`
-	Start *string       `json:"start"`
-	Step  float64       `json:"step_s"`
-	Bins  int           `json:"bins"`
-	Class []ClassSeries `json:"classes"`
+	Time  *string `json:"time"`
+	Start *string `json:"start"`
+	Step  float64 `json:"step_s"`
+	Bins  int     `json:"bins"`
+	// Apps are the apps as wholes, their class empty.
+	Apps    []ClassSeries `json:"apps"`
+	Classes []ClassSeries `json:"classes"`
 }
 
 // ClassSeries are one class's bins. A nil is a bin that was not watched, or in
 // which there was nothing to take the value from.
 type ClassSeries struct {
-	App            string   `json:"app"`
-	Class          string   `json:"class"`
-	Kind           string   `json:"kind"`
-	UplinkBytes    []*Value `json:"uplink_bytes"`
-	DownlinkBytes  []*Value `json:"downlink_bytes"`
-	Flows          []*Value `json:"flows"`
-	Attempts       []*Value `json:"attempts"`
-	Carried        []*Value `json:"carried"`
-	SYN            []*Value `json:"syn"`
-	SYNACK         []*Value `json:"syn_ack"`
-	RST            []*Value `json:"rst"`
-	ServerRTT      []*Value `json:"server_rtt_s"`
-	AccessRTT      []*Value `json:"access_rtt_s"`
-	GoodTransfers  []*Value `json:"transfers_good"`
-	FairTransfers  []*Value `json:"transfers_acceptable"`
-	BadTransfers   []*Value `json:"transfers_bad"`
-	Subscribers    []*Value `json:"subscribers"`
-	Servers        []*Value `json:"servers"`
-	FlowsOpenAtEnd []*Value `json:"flows_open"`
+	App           string   `json:"app"`
+	Class         string   `json:"class"`
+	Kind          string   `json:"kind"`
+	UplinkBytes   []*Value `json:"uplink_bytes"`
+	DownlinkBytes []*Value `json:"downlink_bytes"`
+	Flows         []*Value `json:"flows"`
+	Attempts      []*Value `json:"attempts"`
+	Carried       []*Value `json:"carried"`
+	SYN           []*Value `json:"syn"`
+	SYNACK        []*Value `json:"syn_ack"`
+	RST           []*Value `json:"rst"`
+	ServerRTT     []*Value `json:"server_rtt_s"`
+	AccessRTT     []*Value `json:"access_rtt_s"`
+	GoodTransfers []*Value `json:"transfers_good"`
+	FairTransfers []*Value `json:"transfers_acceptable"`
+	BadTransfers  []*Value `json:"transfers_bad"`
+	Subscribers   []*Value `json:"subscribers"`
+	Servers       []*Value `json:"servers"`
+	FlowsOpen     []*Value `json:"flows_open"`
 }
 
 // Value is a number in a series.
@@ -286,30 +288,57 @@ func (w *Watcher) Series(span time.Duration, app string) Series {
 		r = &w.fine
 	}
 	n := min(int(int64(span)/r.width), len(r.bins))
-	s := Series{Time: stampOrNil(w.now), Step: seconds(r.width), Bins: n, Class: []ClassSeries{}}
+	s := Series{Time: stampOrNil(w.now), Step: seconds(r.width), Bins: n, Apps: []ClassSeries{}, Classes: []ClassSeries{}}
 	first := r.last - int64(n-1)*r.width
 	if r.last == 0 {
 		s.Bins = 0
 		return s
 	}
 	s.Start = stampOrNil(first)
+	whole := map[string][]int{}
 	for _, i := range w.order() {
-		if info := w.classes[i]; app == "" || info.App == app {
-			s.Class = append(s.Class, r.series(info, i, first, n))
+		info := w.classes[i]
+		if app != "" && info.App != app {
+			continue
 		}
+		if whole[info.App] == nil {
+			s.Apps = append(s.Apps, ClassSeries{App: info.App})
+		}
+		whole[info.App] = append(whole[info.App], i)
+		s.Classes = append(s.Classes, r.series(info, []int{i}, first, n))
+	}
+	for i := range s.Apps {
+		app := s.Apps[i].App
+		s.Apps[i] = r.series(classify.ClassInfo{App: app}, whole[app], first, n)
+		s.Apps[i].Kind = ""
 	}
 	return s
 }
 
-func (r *ring) series(info classify.ClassInfo, i int, first int64, n int) ClassSeries {
+// series adds the classes of the indexes up, over n bins from first on.
+func (r *ring) series(info classify.ClassInfo, of []int, first int64, n int) ClassSeries {
+	sums := make([]*Cell, n)
+	for at := range sums {
+		b := r.at(first + int64(at)*r.width)
+		if b == nil || !b.Known {
+			continue
+		}
+		sums[at] = &Cell{}
+		for _, i := range of {
+			if i < len(b.Cells) {
+				subscribers := max(sums[at].Subscribers, b.Cells[i].Subscribers)
+				active, servers := sums[at].Active+b.Cells[i].Active, sums[at].Servers+b.Cells[i].Servers
+				sums[at].add(&b.Cells[i])
+				sums[at].Subscribers, sums[at].Active, sums[at].Servers = subscribers, active, servers
+			}
+		}
+	}
 	column := func(get func(c *Cell) *float64) []*Value {
 		out := make([]*Value, n)
-		for at := range out {
-			b := r.at(first + int64(at)*r.width)
-			if b == nil || !b.Known || i >= len(b.Cells) {
-				continue
+		for at, c := range sums {
+			if c != nil {
+				out[at] = get(c)
 			}
-			out[at] = get(&b.Cells[i])
 		}
 		return out
 	}
@@ -321,22 +350,22 @@ func (r *ring) series(info classify.ClassInfo, i int, first int64, n int) ClassS
 	}
 	return ClassSeries{
 		App: info.App, Class: info.Class, Kind: info.Kind.String(),
-		UplinkBytes:    count(func(c *Cell) uint64 { return c.Bytes[flows.Up] }),
-		DownlinkBytes:  count(func(c *Cell) uint64 { return c.Bytes[flows.Down] }),
-		Flows:          count(func(c *Cell) uint64 { return c.Opened }),
-		Attempts:       count(func(c *Cell) uint64 { return c.Attempts }),
-		Carried:        count(func(c *Cell) uint64 { return c.Carried }),
-		SYN:            count(func(c *Cell) uint64 { return c.SYN }),
-		SYNACK:         count(func(c *Cell) uint64 { return c.SYNACK }),
-		RST:            count(func(c *Cell) uint64 { return c.RST }),
-		ServerRTT:      column(func(c *Cell) *float64 { return sampled(c, flows.Up) }),
-		AccessRTT:      column(func(c *Cell) *float64 { return sampled(c, flows.Down) }),
-		GoodTransfers:  count(func(c *Cell) uint64 { return c.Experience[flows.Good] }),
-		FairTransfers:  count(func(c *Cell) uint64 { return c.Experience[flows.Acceptable] }),
-		BadTransfers:   count(func(c *Cell) uint64 { return c.Experience[flows.Bad] }),
-		Subscribers:    count(func(c *Cell) uint64 { return uint64(max(c.Subscribers, 0)) }),
-		Servers:        count(func(c *Cell) uint64 { return uint64(max(c.Servers, 0)) }),
-		FlowsOpenAtEnd: count(func(c *Cell) uint64 { return uint64(max(c.Active, 0)) }),
+		UplinkBytes:   count(func(c *Cell) uint64 { return c.Bytes[flows.Up] }),
+		DownlinkBytes: count(func(c *Cell) uint64 { return c.Bytes[flows.Down] }),
+		Flows:         count(func(c *Cell) uint64 { return c.Opened }),
+		Attempts:      count(func(c *Cell) uint64 { return c.Attempts }),
+		Carried:       count(func(c *Cell) uint64 { return c.Carried }),
+		SYN:           count(func(c *Cell) uint64 { return c.SYN }),
+		SYNACK:        count(func(c *Cell) uint64 { return c.SYNACK }),
+		RST:           count(func(c *Cell) uint64 { return c.RST }),
+		ServerRTT:     column(func(c *Cell) *float64 { return sampled(c, flows.Up) }),
+		AccessRTT:     column(func(c *Cell) *float64 { return sampled(c, flows.Down) }),
+		GoodTransfers: count(func(c *Cell) uint64 { return c.Experience[flows.Good] }),
+		FairTransfers: count(func(c *Cell) uint64 { return c.Experience[flows.Acceptable] }),
+		BadTransfers:  count(func(c *Cell) uint64 { return c.Experience[flows.Bad] }),
+		Subscribers:   count(func(c *Cell) uint64 { return uint64(max(c.Subscribers, 0)) }),
+		Servers:       count(func(c *Cell) uint64 { return uint64(max(c.Servers, 0)) }),
+		FlowsOpen:     count(func(c *Cell) uint64 { return uint64(max(c.Active, 0)) }),
 	}
 }
 

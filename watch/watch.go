@@ -82,6 +82,7 @@ func (w *Watcher) Observe(s *probe.Snapshot) {
 		w.restart(s) // the first, or another engine's
 		return
 	}
+	stepped := s.Time - w.now
 	w.now = s.Time
 	if w.began == 0 && s.Frames > 0 {
 		w.began = s.First
@@ -90,8 +91,8 @@ func (w *Watcher) Observe(s *probe.Snapshot) {
 	w.levels = levels{
 		s.Tables.Flows, s.Tables.FlowsCap, s.Tables.Entries, s.Tables.EntriesCap, s.GTP.Sessions,
 	}
-	closed := w.fine.advance(s) != nil
-	if b := w.coarse.advance(s); b != nil {
+	closed := w.fine.advance(s, stepped) != nil
+	if b := w.coarse.advance(s, stepped); b != nil {
 		w.step(b)
 		closed = true
 	}

@@ -1,10 +1,11 @@
-// Package web is what the daemon serves over HTTP: metrics, health, and the
-// reload of its rules. It binds to loopback unless told otherwise, bounds every
+// Package web is what the daemon serves over HTTP: metrics, health, the reload of
+// its rules, and the page with the interface behind it. It binds to loopback unless told otherwise, bounds every
 // request in time and size, and speaks TLS with authentication where a
 // Prometheus web configuration file asks for it.
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/nametap/nametap/watch"
 )
 
 // Config of a Server.
@@ -26,6 +29,10 @@ type Config struct {
 	ConfigFile string
 	// Metrics serves /metrics.
 	Metrics http.Handler
+	// Watch is what the page at / and /api/v1 show; nil serves neither.
+	Watch *watch.Watcher
+	// Title heads the page; empty for "nametap".
+	Title string
 	// Reload reads the rules anew; nil refuses.
 	Reload func() error
 	Logger *slog.Logger
@@ -38,21 +45,27 @@ type Server struct {
 	http     *http.Server
 	ready    atomic.Bool
 	done     chan error
+
+	bounds    bounds
+	listeners chan struct{} // places of those who listen for news
+	ending    chan struct{} // closed when the server shuts down
 }
 
 // Bounds on a request. A scrape takes milliseconds; a client that is slower than
 // this is broken or hostile.
+type bounds struct{ header, read, write, idle time.Duration }
+
+var usual = bounds{header: 5 * time.Second, read: 10 * time.Second, write: 30 * time.Second, idle: 2 * time.Minute}
+
 const (
-	headerTimeout = 5 * time.Second
-	readTimeout   = 10 * time.Second
-	writeTimeout  = 30 * time.Second
-	idleTimeout   = 2 * time.Minute
-	headerBytes   = 16 << 10
-	bodyBytes     = 64 << 10
+	headerBytes = 16 << 10
+	bodyBytes   = 64 << 10
 )
 
 // Start listens and serves in the background.
-func Start(cfg Config) (*Server, error) {
+func Start(cfg Config) (*Server, error) { return start(cfg, usual) }
+
+func start(cfg Config, limits bounds) (*Server, error) {
 	if err := toolkit.Validate(cfg.ConfigFile); err != nil {
 		return nil, fmt.Errorf("%s: not a valid web configuration: %w", cfg.ConfigFile, err)
 	}
@@ -60,16 +73,20 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve HTTP: %w; choose another --listen", err)
 	}
-	s := &Server{cfg: cfg, listener: listener, done: make(chan error, 1)}
+	s := &Server{
+		cfg: cfg, listener: listener, done: make(chan error, 1),
+		bounds: limits, listeners: make(chan struct{}, mostListeners), ending: make(chan struct{}),
+	}
 	s.http = &http.Server{
 		Handler:           http.MaxBytesHandler(http.NewCrossOriginProtection().Handler(s.routes()), bodyBytes),
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
+		ReadHeaderTimeout: limits.header,
+		ReadTimeout:       limits.read,
+		WriteTimeout:      limits.write,
+		IdleTimeout:       limits.idle,
 		MaxHeaderBytes:    headerBytes,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(func() { close(s.ending) })
 	go func() {
 		flags := &toolkit.FlagConfig{WebConfigFile: &cfg.ConfigFile}
 		s.done <- toolkit.Serve(listener, s.http, flags, quiet(cfg.Logger))
@@ -109,6 +126,11 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("POST /-/reload", s.reload)
+	if s.cfg.Watch != nil {
+		mux.Handle("GET /{$}", newPage(s.cfg.Watch, cmp.Or(s.cfg.Title, "nametap")))
+		mux.Handle("GET /assets/", asset())
+		s.api(mux)
+	}
 	return mux
 }
 

@@ -44,7 +44,11 @@ func Draw(w io.Writer, results []*Result) error {
 		rows[i] = charts
 	}
 	canvas := vgsvg.New(width, height*vg.Length(max(1, len(results))))
-	tiles := draw.Tiles{Rows: len(rows), Cols: 3, PadX: vg.Points(12), PadY: vg.Points(12)}
+	margin := vg.Points(12)
+	tiles := draw.Tiles{
+		Rows: len(rows), Cols: 3, PadX: margin, PadY: margin,
+		PadLeft: margin, PadRight: margin, PadTop: margin, PadBottom: margin,
+	}
 	for i, row := range plot.Align(rows, tiles, draw.New(canvas)) {
 		for j := range row {
 			rows[i][j].Draw(row[j])
@@ -59,10 +63,13 @@ func (r *Result) charts() ([]*plot.Plot, error) {
 		title string
 		of    func(*Score) float64
 		line  float64 // reference; NaN: none
+		// The axis shows from min to max at least, so that small
+		// differences look small.
+		min, max float64
 	}{
-		{"MASE (last value: 1)", func(s *Score) float64 { return min(mostMASE, s.MASE) }, 1},
-		{"pinball loss", func(s *Score) float64 { return s.Pinball }, math.NaN()},
-		{"coverage of the 90 % interval", func(s *Score) float64 { return s.Covered }, Coverage},
+		{"MASE (last value: 1)", func(s *Score) float64 { return min(mostMASE, s.MASE) }, 1, 0, 1.5},
+		{"pinball loss", func(s *Score) float64 { return s.Pinball }, math.NaN(), 0, 0},
+		{"coverage of the 90 % interval", func(s *Score) float64 { return s.Covered }, Coverage, 0.8, 1},
 	}
 	var out []*plot.Plot
 	for i, k := range kinds {
@@ -75,7 +82,6 @@ func (r *Result) charts() ([]*plot.Plot, error) {
 		p.X.Label.Text = "periods ahead"
 		p.X.Tick.Marker = r.ticks()
 		p.Legend.TextStyle.Font.Size = font.Points(7)
-		p.Legend.Top = true
 		for _, m := range Models() {
 			if err := r.curve(p, m, k.of, i == 0); err != nil {
 				return nil, err
@@ -89,6 +95,8 @@ func (r *Result) charts() ([]*plot.Plot, error) {
 			reference.Dashes = []vg.Length{vg.Points(3), vg.Points(3)}
 			p.Add(reference)
 		}
+		p.Y.Min, p.Y.Max = min(p.Y.Min, k.min), max(p.Y.Max, k.max)
+		p.X.Min, p.X.Max = 0, max(1, float64(len(r.Horizons)-1))
 		out = append(out, p)
 	}
 	return out, nil

@@ -34,7 +34,7 @@ type Forecaster struct {
 	season int // in periods
 
 	started bool
-	first   int64 // number of the first value's period since 1970
+	origin  int64 // time of the first value
 	now     int64 // period of the last value or gap, from first
 	latest  int64 // period of the last value
 	values  int
@@ -113,19 +113,16 @@ func (f *Forecaster) Add(t int64, value float64, columns ...float64) error {
 			return err
 		}
 	}
-	// The nearest period, so that a clock that strays by a little does not
-	// leave one period empty and put two values into the next.
-	period := floorDiv(t+int64(f.cfg.Period)/2, int64(f.cfg.Period))
 	if !f.started {
 		if math.IsNaN(y) {
 			return nil // it starts with a value
 		}
-		f.started, f.first, f.now = true, period, -1
+		f.started, f.origin, f.now = true, t, -1
 	}
-	at := period - f.first
+	at := f.periodOf(t)
 	switch {
 	case at < f.now:
-		return fmt.Errorf("time goes back by %v; sort the series by time", time.Duration(f.now-at)*f.cfg.Period)
+		return fmt.Errorf("time goes back by %v; sort the series by time", time.Duration(f.timeOf(f.now)-t))
 	case at == f.now:
 		return ErrSamePeriod
 	}
@@ -140,6 +137,22 @@ func (f *Forecaster) Add(t int64, value float64, columns ...float64) error {
 	f.step(y)
 	return nil
 }
+
+// periodOf numbers periods from the first value. It is the nearest one, so that a
+// clock that strays by a little does not leave one period empty and put two values
+// into the next.
+func (f *Forecaster) periodOf(t int64) int64 {
+	period := uint64(f.cfg.Period)
+	if t < f.origin {
+		if uint64(f.origin)-uint64(t) <= period/2 {
+			return 0
+		}
+		return -1 // before the first value: how far does not matter
+	}
+	return int64((uint64(t) - uint64(f.origin) + period/2) / period)
+}
+
+func (f *Forecaster) timeOf(at int64) int64 { return f.origin + at*int64(f.cfg.Period) }
 
 // errSame is the type of ErrSamePeriod, so that it is a constant.
 type errSame string
@@ -246,7 +259,8 @@ func (f *Forecaster) fit() {
 // phase of a period in the season, 0 to 2π.
 func (f *Forecaster) phase(at int64) float64 {
 	s := int64(f.season)
-	return 2 * math.Pi * float64(((f.first+at)%s+s)%s) / float64(s)
+	first := floorDiv(f.origin, int64(f.cfg.Period))
+	return 2 * math.Pi * float64(((first+at)%s+s)%s) / float64(s)
 }
 
 // rhythmAt is the daily rhythm, 0 before it is known.
@@ -288,7 +302,7 @@ func (f *Forecaster) Outlook(h int) Outlook {
 	}
 	at := f.horizons[i]
 	target := f.latest + int64(h)
-	o.Time = (f.first + target) * int64(f.cfg.Period)
+	o.Time = f.timeOf(target)
 	o.Score = at.scores[Selected].score()
 	said := at.pending(f.latest)
 	if said == nil || target <= f.now {

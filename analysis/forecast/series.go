@@ -56,7 +56,8 @@ var timeNames = []string{"time", "timestamp", "start", "t"}
 func Read(r io.Reader, name string, layout Layout) ([]*Series, error) {
 	c := &collector{file: name, layout: layout, byName: map[string]*Series{}}
 	b := bufio.NewReaderSize(r, 64<<10)
-	first, err := firstByte(b)
+	first, skipped, err := firstByte(b)
+	c.skipped = skipped
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, fmt.Errorf("%s: empty; a series is CSV with a header, or JSON Lines", name)
@@ -76,28 +77,52 @@ func Read(r io.Reader, name string, layout Layout) ([]*Series, error) {
 	return c.list, nil
 }
 
-// firstByte skips a byte-order mark and white space.
-func firstByte(b *bufio.Reader) (byte, error) {
+// firstByte skips a byte-order mark and white space, whose line ends it counts.
+func firstByte(b *bufio.Reader) (first byte, lines int, err error) {
 	if mark, _ := b.Peek(3); string(mark) == "\xef\xbb\xbf" {
 		_, _ = b.Discard(3) // it was just peeked
 	}
 	for {
 		c, err := b.ReadByte()
 		if err != nil {
-			return 0, err
+			return 0, lines, err
+		}
+		if c == '\n' {
+			lines++
 		}
 		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
-			return c, b.UnreadByte()
+			return c, lines, b.UnreadByte()
 		}
 	}
 }
 
+// UsualPeriod is the time that most often lies between two measurements, by the
+// median of the first ten thousand; 0 where there are not two.
+func (s *Series) UsualPeriod() time.Duration {
+	var gaps []int64
+	for i := 1; i < len(s.Points) && len(gaps) < 10_000; i++ {
+		if d := s.Points[i].Time - s.Points[i-1].Time; d > 0 {
+			gaps = append(gaps, d)
+		}
+	}
+	if len(gaps) == 0 {
+		return 0
+	}
+	slices.Sort(gaps)
+	d := time.Duration(gaps[len(gaps)/2])
+	if whole := d.Round(time.Second); whole > 0 && (d-whole).Abs() < whole/50 {
+		return whole // a timer that is late by a little
+	}
+	return d
+}
+
 // collector sorts rows into series.
 type collector struct {
-	file   string
-	layout Layout
-	byName map[string]*Series
-	list   []*Series
+	file    string
+	layout  Layout
+	byName  map[string]*Series
+	list    []*Series
+	skipped int // empty lines at the start
 }
 
 // row is one row's text by its meaning.
@@ -127,6 +152,7 @@ func (c *collector) add(r *row) error {
 			text(at), text(s.Points[n-1].Time), s.Points[n-1].Line, c.hint())
 	}
 	p := Point{Time: at, Line: r.line, Columns: make([]float64, len(r.columns))}
+	p.Line += c.skipped
 	if p.Value, err = parseNumber(r.value); err != nil {
 		return c.errorf(r.line, "column %q: %w", c.layout.Value, err)
 	}
@@ -148,7 +174,7 @@ func (c *collector) hint() string {
 }
 
 func (c *collector) errorf(line int, format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %w", c.file, line, fmt.Errorf(format, args...))
+	return fmt.Errorf("%s:%d: %w", c.file, c.skipped+line, fmt.Errorf(format, args...))
 }
 
 func (c *collector) csv(b *bufio.Reader) error {

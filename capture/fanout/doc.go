@@ -16,6 +16,18 @@
 //     socket itself. It knows IP, one VLAN tag, and GTP-U without extension
 //     headers.
 //
+// What neither finds the inner packet of (Teredo, PPTP, PPP in GTP-U, ESP) goes
+// by the addresses outside. A subscriber who is told by neither prefix is looked
+// for at the end with the higher port: the probe may learn better from the SYN,
+// and then has the packets in a partition of another worker.
+//
+// Fragments: the first of a datagram goes where its packet goes, the others
+// follow it. If one of them comes before it, or the first is lost, the others
+// decide by their own addresses, and the first goes with them: whole datagrams
+// at the wrong worker, then, and never torn ones. Counts says how many.
+//
+// The control plane (GTP-C, PFCP) and what is not IP goes to worker 0.
+//
 // The program's source is fanout.c; its compiled form is part of the
 // repository, so that building needs no C compiler.
 package fanout

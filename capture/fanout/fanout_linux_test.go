@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"math"
+	"math/big"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -313,8 +315,20 @@ func TestRandomAddresses(t *testing.T) {
 	}
 }
 
-// Partition is what the probe has, in numbers that were worked out there.
+// Partition is the upper six bits of a product's two halves, exclusive or, and
+// deals neighbours out evenly.
 func TestPartition(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 1000 {
+		seed, prefix := r.Uint64(), r.Uint64()
+		x := new(big.Int).SetUint64(prefix ^ seed ^ 0x9e3779b97f4a7c15)
+		product := x.Mul(x, new(big.Int).SetUint64(1^0xa0761d6478bd642f))
+		low := new(big.Int).And(product, new(big.Int).SetUint64(math.MaxUint64)).Uint64()
+		high := new(big.Int).Rsh(product, 64).Uint64()
+		if got, want := Partition(seed, prefix), int((high^low)>>58); got != want {
+			t.Fatalf("seed %x, prefix %x: %d, want %d", seed, prefix, got, want)
+		}
+	}
 	counts := [Partitions]int{}
 	for i := range uint64(64000) {
 		counts[Partition(testSeed, 0xffff<<32|0x0a000000+i)]++

@@ -26,8 +26,8 @@ func newDemo() *cobra.Command {
 		Long: `demo simulates a network in quick motion, by default the day of WhatsApp's great
 outage of 22 February 2014, and watches it through the same pipeline that a tap
 would go through: frames are decoded, DNS answers remembered, flows named and
-counted, metrics served. Packet times are those of that day; the metrics' own
-clock is the wall's. Ctrl-C ends it.`,
+counted, outages looked for, a page and metrics served. Packet times are those of
+that day; the metrics' own clock is the wall's. Ctrl-C ends it.`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := d.check(); err != nil {
@@ -50,12 +50,14 @@ clock is the wall's. Ctrl-C ends it.`,
 	f.DurationVar(&d.skip, "skip", -1, "begin so far into the scenario, at full speed (default: up to four hours before its first event)")
 	f.StringVar(&d.listen, "listen", "127.0.0.1:9108", "serve HTTP on `ADDR`")
 	d.register(cmd)
+	d.registerWatch(cmd)
 	return cmd
 }
 
 // showcase is nametap demo.
 type showcase struct {
 	*settings
+	lookout
 	scenario string
 	speed    float64
 	skip     time.Duration
@@ -72,6 +74,9 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	if err != nil {
 		return err
 	}
+	if err := d.watch(&cfg, log); err != nil {
+		return err
+	}
 	engine, err := probe.New(cfg)
 	if err != nil {
 		return err
@@ -84,8 +89,11 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	b := readBuildInfo()
 	collector := metrics.New(engine.Snapshot, metrics.Config{
 		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: source.Interfaces(),
+		Status: d.watcher.Status,
 	})
-	server, err := web.Start(web.Config{Listen: d.listen, Metrics: metrics.Handler(collector, log), Logger: log})
+	server, err := web.Start(web.Config{
+		Listen: d.listen, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Title: "nametap demo", Logger: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -99,7 +107,7 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 		<-ctx.Done()
 	}
 	_, _ = fmt.Fprintln(stdout)
-	err = oneLine(err, export.Summarize(engine.Snapshot(), 1, false).WriteTable(stdout))
+	err = oneLine(err, d.finish(), export.Summarize(engine.Snapshot(), 1, false).WriteTable(stdout))
 	stopping, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return oneLine(err, server.Shutdown(stopping))
@@ -121,8 +129,8 @@ func (d *showcase) announce(w io.Writer, g *synth.Generator, skip time.Duration,
 		return time.Duration(float64(at-skip) / d.speed).Round(time.Second)
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	say("  page      http://%s/\n  metrics   http://%s/metrics\n\n", addr, addr)
 	say("Scenario %s: %d subscribers, simulated; %g times real time.\n\n", d.scenario, g.Subscribers(), d.speed)
-	say("  metrics   http://%s/metrics\n\n", addr)
 	say("What will happen:\n")
 	for _, m := range g.Milestones() {
 		say("  in %-8v %s (%s)\n", wall(m.At), m.What, g.Start().Add(m.At).Format("2 January 2006 15:04 UTC"))

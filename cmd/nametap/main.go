@@ -73,12 +73,12 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	_, _ = fmt.Fprintf(stderr, "nametap: %v\n", err)
 	var usage usageError
 	if !errors.As(err, &usage) {
+		_, _ = fmt.Fprintf(stderr, "nametap: %v\n", err)
 		return exitError
 	}
-	_, _ = fmt.Fprintf(stderr, "See %s --help.\n", cmd.CommandPath())
+	_, _ = fmt.Fprintf(stderr, "nametap: %v; see %s --help\n", err, cmd.CommandPath())
 	return exitUsage
 }
 
@@ -106,8 +106,8 @@ counts volume, connections, round-trip times and losses per class.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newAnalyze(), newRules(), newSynth(), newDemo(), newVersion())
-	root.AddCommand(newPing())
+	root.AddCommand(newRun(), newAnalyze(), newReport(), newRules(), newSynth(), newDemo(), newVersion())
+	root.AddCommand(newPing(), newForecast())
 	return root
 }
 

@@ -81,7 +81,7 @@ ICMP does not go through it.`,
 	f.DurationVar(&p.interval, "interval", 10*time.Second, "length of a period")
 	f.BoolVar(&p.once, "once", false, "print one sample and end")
 	f.IntVar(&p.count, "count", 0, "end after `N` periods (default: go on)")
-	f.StringVar(&p.byText, "by", string(ping.ByProcess), "put connections together by connection, process, pid, unit, cgroup, uid, namespace, remote or name")
+	f.StringVar(&p.byText, "by", string(ping.ByProcess), "put connections together by connection, process, pid, unit, cgroup, uid, namespace, remote or name (the default with --tun)")
 	f.StringVar(&p.format, "format", "table", "table, json (a line per row), or none")
 	f.IntVar(&p.rows, "rows", 0, "show `N` rows of a table at most (default: what fits on the terminal)")
 	f.StringVar(&p.listen, "listen", "", "serve Prometheus metrics on `ADDR`")
@@ -108,11 +108,15 @@ type pinger struct {
 
 	out, errs io.Writer
 	metrics   *pingmetrics.Metrics
+	footer    func() string // nil: none
 	shown     int
 }
 
 func (p *pinger) check(cmd *cobra.Command) error {
 	var err error
+	if p.tunName != "" && !cmd.Flags().Changed("by") {
+		p.byText = string(ping.ByName) // processes are not known there
+	}
 	if p.by, err = ping.ParseGrouping(p.byText); err != nil {
 		return usagef("--by: %w", err)
 	}
@@ -209,6 +213,7 @@ func (p *pinger) runTUN(ctx context.Context) error {
 	}
 	p.tun.IntervalMillis = int(p.interval.Milliseconds())
 	end := &tunEnd{}
+	p.footer = end.datagrams
 	enough := make(chan error, 1)
 	engine, err := tun.StartWith(fd, *p.tun, tun.Outputs{Sink: end, Sampled: func(s *ping.Sample) {
 		if p.count > 0 && p.shown == p.count {
@@ -235,14 +240,29 @@ func (p *pinger) runTUN(ctx context.Context) error {
 	}
 }
 
-// tunEnd keeps the reason for which an engine ended.
+// tunEnd keeps the reason for which an engine ended, and adds up what is not TCP.
 type tunEnd struct {
 	mu   sync.Mutex
 	text string
+
+	// Of the period, on the engine's one goroutine: all of a period's
+	// connections come before its sample.
+	associations, sent, received int64
 }
 
-func (t *tunEnd) Connection(*tun.Connection) {}
-func (t *tunEnd) Period(*tun.Period)         {}
+func (t *tunEnd) Connection(c *tun.Connection) {
+	if c.Protocol == "udp" {
+		t.associations++
+		t.sent += c.DatagramsSent
+		t.received += c.DatagramsReceived
+	}
+}
+
+func (t *tunEnd) Period(*tun.Period) { t.associations, t.sent, t.received = 0, 0, 0 }
+
+func (t *tunEnd) datagrams() string {
+	return fmt.Sprintf("UDP: %d associations, %d datagrams out, %d in\n", t.associations, t.sent, t.received)
+}
 
 func (t *tunEnd) Ended(reason string) {
 	t.mu.Lock()
@@ -279,7 +299,7 @@ func (p *pinger) table(s *ping.Sample) error {
 	var b strings.Builder
 	if f, ok := p.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		if _, height, err := term.GetSize(int(f.Fd())); err == nil && rows == 0 && !p.once {
-			rows = max(1, height-6)
+			rows = max(1, height-7)
 		}
 		if !p.once {
 			b.WriteString("\x1b[H\x1b[2J") // ECMA-48: cursor home, erase the page
@@ -287,6 +307,9 @@ func (p *pinger) table(s *ping.Sample) error {
 	}
 	if err := s.WriteTable(&b, p.by, rows); err != nil {
 		return err
+	}
+	if p.footer != nil {
+		b.WriteString(p.footer())
 	}
 	if !p.once {
 		b.WriteString("\n")

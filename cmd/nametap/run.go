@@ -27,6 +27,8 @@ func newRun() *cobra.Command {
 		Short: "Watch a tap and serve metrics",
 		Long: `run captures from one or more interfaces until SIGTERM or Ctrl-C, and serves
 
+  /           what is on the tap, the last hours, outages: a page
+  /api/v1/    the same as JSON
   /metrics    for Prometheus
   /healthz    200 as long as the process lives
   /readyz     200 while packets are captured
@@ -63,12 +65,14 @@ the command line wins.`,
 	d.ring = 64 << 20
 	f.Var(&d.ring, "ring", "capture ring of each interface")
 	d.register(cmd)
+	d.registerWatch(cmd)
 	return cmd
 }
 
 // daemon is nametap run.
 type daemon struct {
 	*settings
+	lookout
 	interfaces        []string
 	listen, webConfig string
 	ring              bytesize
@@ -90,6 +94,9 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := d.watch(&cfg, log); err != nil {
+		return err
+	}
 	ping, err := d.passivePing(&cfg, stdout)
 	if err != nil {
 		return err
@@ -106,7 +113,7 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	defer func() { _ = source.Close() }() // capturing is over by then
 	err = d.serve(ctx, engine, source, log)
-	return oneLine(err, closeRecords(), ping(engine))
+	return oneLine(err, closeRecords(), ping(engine), d.finish())
 }
 
 // serve captures until ctx ends, with HTTP beside it.
@@ -114,10 +121,11 @@ func (d *daemon) serve(ctx context.Context, engine *probe.Engine, source capture
 	b := readBuildInfo()
 	collector := metrics.New(engine.Snapshot, metrics.Config{
 		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: d.interfaces,
+		Status: d.watcher.Status,
 	})
 	reload := func() error { return d.reload(engine, collector, log) }
 	server, err := web.Start(web.Config{
-		Listen: d.listen, ConfigFile: d.webConfig, Metrics: metrics.Handler(collector, log), Reload: reload, Logger: log,
+		Listen: d.listen, ConfigFile: d.webConfig, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Reload: reload, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -137,7 +145,7 @@ func (d *daemon) serve(ctx context.Context, engine *probe.Engine, source capture
 		}
 	}()
 	t := engine.Snapshot().Tables
-	log.Info("capturing", "interfaces", d.interfaces, "metrics", "http://"+server.Addr()+"/metrics",
+	log.Info("capturing", "interfaces", d.interfaces, "page", "http://"+server.Addr()+"/",
 		"shards", d.shards, "memory", d.memory.String(), "flows", t.FlowsCap, "dns_entries", t.EntriesCap)
 	server.SetReady(true)
 	err = engine.Run(ctx, source)

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ func (s *settings) register(cmd *cobra.Command) {
 	f.DurationVar(&s.dnsStale, "dns-stale", 6*time.Hour, "how long past its validity an answer may still name a flow")
 	f.StringVar(&s.ids, "subscriber-ids", "pseudonym", "subscriber addresses in what is written: pseudonym or address")
 	f.StringVar(&s.pseudonymKey, "pseudonym-key", "", "key `FILE` of the pseudonyms (default: one is made in the user's configuration directory)")
-	f.DurationVar(&s.dedup, "dedup", 5*time.Millisecond, "how long after a packet an equal one is its copy, from a second mirror port or tap point; 0 counts copies too")
+	f.DurationVar(&s.dedup, "dedup", 10*time.Millisecond, "how long after a packet an equal one is its copy, from a second mirror port or tap point; 0 counts copies too")
 	f.StringSliceVar(&s.apns, "apn", nil, "count tunnelled traffic of this access point `NAME` by itself; repeatable, others fold into one")
 	f.BoolVar(&s.vlanScopes, "vlan-scopes", false, "each VLAN is an address space of its own")
 	f.StringVar(&s.tac, "tac", "", "operating systems by type allocation code: CSV `FILE` with lines such as 35331105,android")
@@ -112,19 +113,27 @@ func (s *settings) engine(rules *classify.Rules, warn io.Writer) (probe.Config, 
 		}
 		cfg.OSOf = func(tac string) string { return table[tac] }
 	}
-	if s.flows == "" {
-		return cfg, nil
+	if s.flows != "" {
+		cfg.Hash = s.hashIMSI(warn)
 	}
-	key, err := s.key(warn)
-	if err != nil {
-		return cfg, err
-	}
-	hasher, err := gtp.NewHasher(key[:])
-	if err != nil {
-		return cfg, err
-	}
-	cfg.Hash = func(imsi gtp.Digits) string { return hasher.Hash(gtp.IMSI, imsi) }
 	return cfg, nil
+}
+
+// hashIMSI returns the keyed hash of identities. The key is looked for when the
+// first one is met.
+func (s *settings) hashIMSI(warn io.Writer) func(gtp.Digits) string {
+	hasher := sync.OnceValue(func() *gtp.Hasher {
+		key, err := s.key(warn)
+		if err != nil {
+			key = export.RandomKey()
+		}
+		h, err := gtp.NewHasher(key[:])
+		if err != nil {
+			panic("a pseudonym key is long enough for a hash: " + err.Error())
+		}
+		return h
+	})
+	return func(imsi gtp.Digits) string { return hasher().Hash(gtp.IMSI, imsi) }
 }
 
 // addresses returns how subscriber addresses are written.

@@ -21,6 +21,7 @@ import (
 	"github.com/nametap/nametap/metrics"
 	"github.com/nametap/nametap/probe"
 	"github.com/nametap/nametap/synth"
+	"github.com/nametap/nametap/watch"
 )
 
 const (
@@ -232,15 +233,17 @@ func rehearse(t testing.TB, seed uint64, length time.Duration, outage bool, keep
 	if err != nil {
 		t.Fatal(err)
 	}
+	watcher := watch.New(nil)
 	engine, err := probe.New(probe.Config{
 		Shards: 1, Memory: 512 << 20, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
 		DNSGrace: 10 * time.Second, DNSStale: 6 * time.Hour, Dedup: 5 * time.Millisecond, Rules: classify.Builtin(),
+		WatchEvery: watch.Fine, Watch: watcher.Observe,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.New(engine.Snapshot, metrics.Config{Interfaces: []string{"uplink", "downlink"}}))
+	registry.MustRegister(metrics.New(engine.Snapshot, metrics.Config{Interfaces: []string{"uplink", "downlink"}, Status: watcher.Status}))
 	r := &recorder{generator: generator, registry: registry, keep: keep, found: map[string]*series{}, next: generator.Start().Add(time.Minute).UnixNano()}
 	for i, name := range []string{"uplink", "downlink"} {
 		r.stats[i].Name = name
@@ -386,6 +389,15 @@ func (r *recorder) page() page {
 	return out
 }
 
+// part is the minutes [from, to) of a page.
+func (p page) part(from, to int) page {
+	out := p.clone()
+	for _, s := range out {
+		s.v, s.gone = s.v[from:to], s.gone[from:to]
+	}
+	return out
+}
+
 // calendar makes a longer time out of some ordinary days: each hour of it is the
 // same hour of one of them, its minutes in another order. source says for each
 // day and minute which minute of an ordinary day it is like, and how busy it is
@@ -420,5 +432,8 @@ func calendar(days []page, length int, source func(day, minute int) (like int, f
 			}
 		}
 	}
+	// The days began with nametap's start, these do not.
+	out.of("nametap_tap_healthy").set(0, length, 1)
+	out.of("nametap_tap_problem").set(0, length, 0)
 	return out
 }

@@ -42,14 +42,15 @@ func (e *Engine) sample(at time.Time) {
 	s := &ping.Sample{Time: at, Period: period, Namespaces: 1}
 	gone, shed := e.tcp.takeGone()
 	live := e.tcp.all()
-	s.Open, s.Skipped.Connections = len(live), shed
+	s.Open, s.Skipped.Connections = len(live)+len(gone), shed
 	for _, c := range live {
 		e.sampleTCP(s, c, false)
 	}
 	for _, c := range gone {
 		e.sampleTCP(s, c, true)
 	}
-	goneUDP, _ := e.udp.takeGone()
+	goneUDP, shedUDP := e.udp.takeGone()
+	s.Skipped.Connections += shedUDP
 	liveUDP := e.udp.all()
 	if e.out.Sink != nil {
 		for _, a := range liveUDP {

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/probe"
+	"github.com/nametap/nametap/report"
+)
+
+// reporting is what `nametap report` was asked for.
+type reporting struct {
+	*settings
+	format   string
+	output   string
+	title    string
+	asnDB    string
+	geoDB    string
+	prefixes string
+	tap      string
+	events   string
+	marks    report.Marks
+
+	inputs    []string
+	out, errs io.Writer
+}
+
+func newReport() *cobra.Command {
+	r := &reporting{settings: &settings{}, format: "html", marks: report.DefaultMarks()}
+	cmd := &cobra.Command{
+		Use:   "report INPUT...",
+		Short: "Everything the study measured, from traces or flow records, as pictures",
+		Long: `report reads captures (pcap or pcapng) or flow records (as --flows writes them),
+either of them plain, gzip or zstd, and writes one HTML page that needs nothing
+else: who and how much, outages, experience, sizes and durations, time-outs by
+device, hosting, where the servers are, names, and how far to trust all of it.
+
+With --format json it writes every number behind every picture instead. What an
+input is, its first bytes tell. Captures are merged by packet time; the result
+does not depend on the order of flow records. Memory does not grow with the
+number of flows.`,
+		Example: `  nametap report trace.pcap -o report.html
+  nametap report flows-*.jsonl.zst --asn-db asn.mmdb --geo-db city.mmdb --tap-location 48.21,16.37 -o february.html
+  nametap report trace.pcap --events posts.csv -o outage.html
+  nametap report trace.pcap --format json | jq .experience.all`,
+		Args: atLeast(1, "captures or flow-record files"),
+		RunE: func(cmd *cobra.Command, inputs []string) error {
+			if err := r.check(); err != nil {
+				return err
+			}
+			r.inputs, r.out, r.errs = inputs, cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return r.run(cmd.Context())
+		},
+	}
+	r.register(cmd)
+	for _, name := range []string{"flows", "subscriber-ids"} { // a report has neither
+		if f := cmd.Flags().Lookup(name); f != nil {
+			f.Hidden = true
+		}
+	}
+	f := cmd.Flags()
+	f.StringVarP(&r.output, "output", "o", "-", "write the report to `FILE`; - is standard output")
+	f.StringVar(&r.format, "format", r.format, "html or json")
+	f.StringVar(&r.title, "title", "", "title of the report")
+	f.StringVar(&r.asnDB, "asn-db", "", "MMDB `FILE` that knows autonomous systems")
+	f.StringVar(&r.geoDB, "geo-db", "", "MMDB `FILE` that knows countries and cities")
+	f.StringVar(&r.prefixes, "prefixes", "", "CSV `FILE` of prefix, asn, org, country, city, latitude, longitude; goes before the databases")
+	f.StringVar(&r.tap, "tap-location", "", "where the tap is, degrees north and east, such as `48.21,16.37`")
+	f.StringVar(&r.events, "events", "", "CSV `FILE` of time and count to hold against outages, such as posts a minute")
+	f.DurationVar(&r.marks.Good, "good-transfer", r.marks.Good, "up to which a transfer is good")
+	f.DurationVar(&r.marks.Bad, "bad-transfer", r.marks.Bad, "beyond which a transfer is bad")
+	return cmd
+}
+
+func (r *reporting) check() error {
+	if err := r.settings.check(); err != nil {
+		return err
+	}
+	if r.format != "html" && r.format != "json" {
+		return usagef("--format is html or json, not %q", r.format)
+	}
+	if r.settings.flows != "" {
+		return usagef("report writes no flow records; nametap analyze --flows does")
+	}
+	if err := r.marks.Check(); err != nil {
+		return usagef("--good-transfer and --bad-transfer: %w", err)
+	}
+	return nil
+}
+
+func (r *reporting) run(ctx context.Context) error {
+	opt, done, err := r.options()
+	if err != nil {
+		return err
+	}
+	defer done()
+	captures, records, err := sortInputs(r.inputs)
+	if err != nil {
+		return err
+	}
+	c := report.NewCollector(opt)
+	in := report.Inputs{Captures: len(captures), RecordFiles: len(records)}
+	var facts *report.CaptureFacts
+	var captureErr error
+	if len(captures) > 0 {
+		if facts, captureErr = r.analyse(ctx, captures, opt.Rules, c); facts == nil {
+			return captureErr
+		}
+	}
+	recordErrs := make([]error, 0, len(records))
+	for _, path := range records {
+		err := readRecordFile(ctx, path, c.Add)
+		var bad *report.BadLines
+		if errors.As(err, &bad) {
+			in.BadLines += bad.Count
+		}
+		recordErrs = append(recordErrs, err)
+	}
+	c.SetInputs(in, facts)
+	result := c.Report()
+	if err := r.write(result); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		captureErr = oneLine(captureErr, errors.New("interrupted: the report is of what was read so far"))
+	}
+	return oneLine(captureErr, oneLine(recordErrs...), opt.Places.Err())
+}
+
+// options opens what the flags name.
+func (r *reporting) options() (opt report.Options, done func(), err error) {
+	opt = report.Options{Title: r.title, Marks: r.marks}
+	if opt.Rules, err = r.loadRules(); err != nil {
+		return opt, nil, err
+	}
+	if r.tap != "" {
+		tap, err := report.ParsePosition(r.tap)
+		if err != nil {
+			return opt, nil, usagef("--tap-location: %w", err)
+		}
+		opt.Tap = &tap
+	}
+	if r.events != "" {
+		if opt.Events, err = report.ReadEvents(r.events); err != nil {
+			return opt, nil, err
+		}
+	}
+	if opt.Places, err = report.OpenPlaces(r.asnDB, r.geoDB, r.prefixes); err != nil {
+		return opt, nil, err
+	}
+	return opt, opt.Places.Close, nil
+}
+
+// sortInputs tells captures from flow records. Standard input is a capture; so
+// is what cannot be told, whose reader says best what is wrong with it.
+func sortInputs(paths []string) (captures, records []string, err error) {
+	for _, path := range paths {
+		if path == "-" {
+			captures = append(captures, path)
+			continue
+		}
+		format, err := report.DetectFile(path)
+		if err == nil && format == report.FormatRecords {
+			records = append(records, path)
+			continue
+		}
+		captures = append(captures, path)
+	}
+	return captures, records, nil
+}
+
+// analyse runs captures through the pipeline. facts are nil where nothing could
+// be read; otherwise the error is of what could not.
+func (r *reporting) analyse(ctx context.Context, paths []string, rules *classify.Rules, c *report.Collector) (*report.CaptureFacts, error) {
+	source, err := capture.Open(paths)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = source.Close() }() // reading is over by then
+	input := capture.Source(source)
+	if r.filter != "" {
+		if input, err = capture.Filter(source, r.filter); err != nil {
+			return nil, err
+		}
+	}
+	ids, err := r.addresses(r.errs)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := r.engine(rules, r.errs)
+	if err != nil {
+		return nil, err
+	}
+	inside := func(a netip.Addr) bool {
+		for _, p := range cfg.Subscribers {
+			if p.Contains(a) {
+				return true
+			}
+		}
+		return false
+	}
+	cfg.Records = func(batch []flows.Record) {
+		for i := range batch {
+			f := &batch[i]
+			rec := report.FromFlow(f, ids.Subscriber(f.Key.Subscriber), ids.Server(f.Key.Server), inside(f.Key.Server.Netip()))
+			c.Add(&rec)
+		}
+	}
+	cfg.Answers = func(name []byte, _ uint8, server decode.Addr, answered int64) {
+		if a := server.Netip(); !inside(a) {
+			c.Answered(string(name), a, answered)
+		}
+	}
+	engine, err := probe.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	readErr := engine.Run(ctx, input)
+	s := engine.Snapshot()
+	facts := &report.CaptureFacts{
+		Packets: s.Frames, Bytes: s.Bytes, Truncated: capture.Truncated(readErr), Undecoded: map[string]uint64{},
+		DNSQueries: s.DNS.Queries, DNSResponses: s.DNS.Responses, DNSMalformed: s.DNS.Malformed, FlowsEvicted: s.Tables.FlowsEvicted,
+	}
+	for o, n := range s.Outcomes {
+		if outcome := decode.Outcome(o); n > 0 && outcome.Undecoded() {
+			facts.Undecoded[outcome.String()] = n
+		}
+	}
+	return facts, readErr
+}
+
+func readRecordFile(ctx context.Context, path string, add func(*report.Record)) error {
+	f, err := os.Open(path)
+	if err != nil {
+		var cause *os.PathError
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return fmt.Errorf("%s: cannot be opened: %w", path, err)
+	}
+	defer func() { _ = f.Close() }() // only read from
+	in, done, err := report.Unpack(stopper{ctx, f})
+	if err != nil {
+		return fmt.Errorf("%s: cannot be read: %w", path, err)
+	}
+	defer done()
+	return report.ReadRecords(path, bufio.NewReaderSize(in, 256<<10), add)
+}
+
+// stopper ends a file where ctx ends.
+type stopper struct {
+	ctx context.Context
+	in  io.Reader
+}
+
+func (s stopper) Read(b []byte) (int, error) {
+	if s.ctx.Err() != nil {
+		return 0, io.EOF
+	}
+	return s.in.Read(b)
+}
+
+// write writes the report to the output, whole or not at all where that is a
+// file.
+func (r *reporting) write(result *report.Report) error {
+	write := result.WriteHTML
+	if r.format == "json" {
+		write = result.WriteJSON
+	}
+	if r.output == "-" {
+		b := bufio.NewWriter(r.out)
+		if err := oneLine(write(b), b.Flush()); err != nil {
+			return fmt.Errorf("writing the report: %w", err)
+		}
+		return nil
+	}
+	f, err := os.OpenFile(r.output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		var cause *os.PathError
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return fmt.Errorf("%s: cannot write the report: %w; choose another --output", r.output, err)
+	}
+	b := bufio.NewWriter(f)
+	if err := oneLine(write(b), b.Flush(), f.Close()); err != nil {
+		return fmt.Errorf("%s: writing the report: %w", r.output, err)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package metrics
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nametap/nametap/detect"
+	"github.com/nametap/nametap/watch"
+)
+
+// TestStatus: outages and health, as the Watcher tells them.
+func TestStatus(t *testing.T) {
+	outage := func(app string, v detect.Verdict, classes ...string) watch.Event {
+		return watch.Event{Event: detect.Event{App: app, Verdict: v, Classes: classes}}
+	}
+	tests := []struct {
+		name   string
+		status watch.Status
+		ones   []string // of the gauges, those that are 1
+	}{
+		{"nobody watches", watch.Status{}, nil},
+		{"healthy", watch.Status{Healthy: true}, []string{"tap_healthy"}},
+		{"a reason", watch.Status{Problems: [watch.Reasons]bool{watch.Drops: true}}, []string{"tap_problem,reason=drops"}},
+		{
+			"one class",
+			watch.Status{Healthy: true, Open: []watch.Event{outage("whatsapp", detect.AppFailure, "chat")}},
+			[]string{"tap_healthy", "outage_active,app=whatsapp,class=chat,verdict=app-failure"},
+		},
+		{
+			"the app as a whole",
+			watch.Status{Healthy: true, Open: []watch.Event{outage("whatsapp", detect.Unreachable)}},
+			[]string{
+				"tap_healthy", "outage_active,app=whatsapp,class=chat,verdict=unreachable",
+				"outage_active,app=whatsapp,class=media,verdict=unreachable",
+			},
+		},
+		{"a blind tap is no outage", watch.Status{Open: []watch.Event{outage("", detect.TapFailure)}}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := fixed(zero("other/other", "whatsapp/chat", "whatsapp/media"))
+			c.cfg.Status = func() watch.Status { return tt.status }
+			want := map[string]bool{}
+			for _, key := range tt.ones {
+				want[namespace+key] = true
+			}
+			for key, v := range samples(t, gather(t, c)) {
+				if !strings.HasPrefix(key, "nametap_tap_") && !strings.HasPrefix(key, "nametap_outage_active") {
+					continue
+				}
+				if (v == 1) != want[key] {
+					t.Errorf("%s is %g", key, v)
+				}
+				delete(want, key)
+			}
+			for key := range want {
+				t.Errorf("%s is not on the page", key)
+			}
+		})
+	}
+}
+
+func TestOutageEvents(t *testing.T) {
+	c := fixed(zero("other/other", "whatsapp/chat", "whatsapp/media"))
+	c.cfg.Status = func() watch.Status {
+		return watch.Status{Begun: map[string]map[detect.Verdict]uint64{
+			"whatsapp": {detect.AppFailure: 2}, "": {detect.TapFailure: 7},
+		}}
+	}
+	sum := 0.0
+	for key, v := range samples(t, gather(t, c)) {
+		if strings.HasPrefix(key, "nametap_outage_events_total") {
+			sum += v
+			if v != 0 && key != "nametap_outage_events_total,app=whatsapp,verdict=app-failure" {
+				t.Errorf("%s is %g", key, v)
+			}
+		}
+	}
+	if sum != 2 {
+		t.Errorf("%g events, want 2", sum)
+	}
+}

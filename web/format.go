@@ -1,0 +1,100 @@
+package web
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nametap/nametap/watch"
+)
+
+// bits writes a rate in bits a second.
+func bits(v float64) string { return prefixed(v) + "bit/s" }
+
+// number writes a count or rate with at most three digits.
+func number(v float64) string { return strings.TrimSuffix(prefixed(v), "\u202f") }
+
+// prefixed writes v with an SI prefix and a narrow space before it.
+func prefixed(v float64) string {
+	unit := 0
+	for math.Abs(v) >= 999.5 && unit < 4 {
+		v /= 1000
+		unit++
+	}
+	return short(v) + "\u202f" + [...]string{"", "k", "M", "G", "T"}[unit]
+}
+
+// short writes v with three digits at most.
+func short(v float64) string {
+	digits := 0
+	switch a := math.Abs(v); {
+	case a == 0 || a >= 99.95:
+	case a >= 9.995:
+		digits = 1
+	default:
+		digits = 2
+	}
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text
+}
+
+func percent(v *float64) string {
+	if v == nil {
+		return "–"
+	}
+	return short(100**v) + "\u202f%"
+}
+
+// milliseconds writes seconds.
+func milliseconds(v float64) string { return short(1000*v) + "\u202fms" }
+
+// label writes what may be missing.
+func label(format string, v *float64) string {
+	switch {
+	case v == nil:
+		return "–"
+	case format == "ms":
+		return milliseconds(*v)
+	}
+	return number(*v)
+}
+
+// clock writes packet time for people. A nil or zero time is one that is not
+// known.
+func clock(v any) string {
+	var t time.Time
+	switch v := v.(type) {
+	case *string:
+		t = parse(v)
+	case int64:
+		if v != 0 {
+			t = time.Unix(0, v)
+		}
+	}
+	if t.IsZero() {
+		return "–"
+	}
+	return t.UTC().Format("2 Jan 2006 15:04:05 UTC")
+}
+
+// checkValue writes what was measured for a reason, with its limit where it has
+// one.
+func checkValue(c watch.Check) string {
+	if c.Value == nil {
+		return "too little to tell"
+	}
+	switch c.Reason {
+	case watch.WarmUp.String(), watch.NoPackets.String():
+		return fmt.Sprintf("%s s (limit %s s)", short(*c.Value), short(c.Limit))
+	case watch.DNSMissing.String():
+		return fmt.Sprintf("%s (at least %s)", short(*c.Value), short(c.Limit))
+	case watch.Blind.String():
+		return map[bool]string{true: "yes", false: "no"}[c.Active]
+	}
+	return fmt.Sprintf("%s (limit %s)", percent(c.Value), percent(&c.Limit))
+}

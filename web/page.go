@@ -1,0 +1,390 @@
+package web
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nametap/nametap/detect"
+	"github.com/nametap/nametap/watch"
+	"github.com/nametap/nametap/web/chart"
+)
+
+//go:embed assets
+var assets embed.FS
+
+// pageTemplate escapes whatever comes from rules and packets; only the charts,
+// which escape for themselves, are put in as they are.
+var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
+	"bits": bits, "number": number, "percent": percent, "milliseconds": milliseconds, "clock": clock,
+	"meaning": meaning, "verdict": verdict, "label": label, "check": checkValue,
+}).ParseFS(assets, "assets/page.html"))
+
+// policy allows what the server itself serves and nothing else.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// span is a choice of how far back the page looks.
+type span struct {
+	Name string
+	Long time.Duration
+}
+
+var spans = []span{{"1h", time.Hour}, {"6h", 6 * time.Hour}, {"12h", 12 * time.Hour}, {"48h", 48 * time.Hour}}
+
+const defaultSpan = "12h"
+
+func spanOf(r *http.Request) (span, bool) {
+	name := r.URL.Query().Get("range")
+	if name == "" {
+		name = defaultSpan
+	}
+	for _, s := range spans {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return span{}, false
+}
+
+// page renders the page, once a state and span however many look at it.
+type page struct {
+	watch *watch.Watcher
+	title string
+
+	mu    sync.Mutex
+	cache map[string]rendered
+}
+
+type rendered struct {
+	version uint64
+	body    []byte
+}
+
+func newPage(w *watch.Watcher, title string) *page {
+	return &page{watch: w, title: title, cache: map[string]rendered{}}
+}
+
+func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s, ok := spanOf(r)
+	if !ok {
+		answer(w, http.StatusBadRequest, "range is one of "+spanNames())
+		return
+	}
+	body, err := p.render(s)
+	if err != nil {
+		answer(w, http.StatusInternalServerError, "the page could not be made")
+		return
+	}
+	h := w.Header()
+	secure(h)
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	_, _ = w.Write(body) // the client may be gone
+}
+
+func spanNames() string {
+	var names []string
+	for _, s := range spans {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func secure(h http.Header) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+}
+
+func (p *page) render(s span) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	version, _ := p.watch.News()
+	if c, ok := p.cache[s.Name]; ok && c.version == version {
+		return c.body, nil
+	}
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, p.content(s)); err != nil {
+		return nil, err
+	}
+	p.cache[s.Name] = rendered{version, b.Bytes()}
+	return b.Bytes(), nil
+}
+
+// content is what the template shows.
+type content struct {
+	Title   string
+	Span    string
+	Spans   []span
+	Summary watch.Summary
+	Health  watch.Health
+	Open    []watch.Event // that last
+	Events  []watch.Event
+	Apps    []app
+	Quiet   []string // classes without traffic in the span
+}
+
+// app is one app: its charts as a whole, its classes now, and theirs.
+type app struct {
+	Name    string
+	ID      string
+	Classes []watch.ClassSummary
+	Charts  []picture
+	Parts   []part
+}
+
+type part struct {
+	Name, ID string
+	Charts   []picture
+}
+
+// picture is a chart with its heading and the keys of its colours.
+type picture struct {
+	Title string
+	Keys  []key
+	SVG   template.HTML
+}
+
+type key struct{ Name, Class, Value string }
+
+func (p *page) content(s span) content {
+	c := content{
+		Title: p.title, Span: s.Name, Spans: spans, Summary: p.watch.Summary(), Health: p.watch.Health(),
+		Events: p.watch.Events().Events,
+	}
+	for _, e := range c.Events {
+		if e.End == 0 {
+			c.Open = append(c.Open, e)
+		}
+	}
+	series := p.watch.Series(s.Long, "")
+	d := drawer{start: parse(series.Start), step: time.Duration(series.Step * float64(time.Second)), bins: series.Bins}
+	for i := range series.Apps {
+		whole := &series.Apps[i]
+		if silent(whole) {
+			continue
+		}
+		a := app{Name: whole.App, ID: identifier("app", whole.App)}
+		a.Charts = d.pictures(whole, a.ID, c.Events)
+		for k := range series.Classes {
+			class := &series.Classes[k]
+			if class.App != whole.App {
+				continue
+			}
+			if silent(class) {
+				c.Quiet = append(c.Quiet, class.App+"/"+class.Class)
+				continue
+			}
+			id := identifier("class", class.App+"-"+class.Class)
+			a.Classes = append(a.Classes, classNow(c.Summary.Classes, class))
+			a.Parts = append(a.Parts, part{class.Class, id, d.pictures(class, id, c.Events)})
+		}
+		if len(a.Parts) == 1 {
+			a.Parts = nil // the whole says it all
+		}
+		c.Apps = append(c.Apps, a)
+	}
+	return c
+}
+
+func classNow(list []watch.ClassSummary, of *watch.ClassSeries) watch.ClassSummary {
+	for i := range list {
+		if list[i].App == of.App && list[i].Class == of.Class {
+			return list[i]
+		}
+	}
+	return watch.ClassSummary{App: of.App, Class: of.Class}
+}
+
+// silent says that the class had no flow.
+func silent(s *watch.ClassSeries) bool {
+	for _, list := range [][]*float64{s.Flows, s.DownlinkBytes, s.UplinkBytes, s.SYN} {
+		for _, v := range list {
+			if v != nil && *v > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// identifier makes an HTML id of a name from the rules.
+func identifier(kind, name string) string {
+	return kind + "-" + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '_'
+	}, name)
+}
+
+func parse(stamp *string) time.Time {
+	if stamp == nil {
+		return time.Time{}
+	}
+	t, _ := time.Parse(time.RFC3339Nano, *stamp) // our own
+	return t
+}
+
+// drawer makes charts over one stretch of time.
+type drawer struct {
+	start time.Time
+	step  time.Duration
+	bins  int
+}
+
+// pictures are the charts of a class or app.
+func (d *drawer) pictures(s *watch.ClassSeries, id string, events []watch.Event) []picture {
+	perSecond := func(v float64) float64 { return v * 8 / d.step.Seconds() }
+	perMinute := func(v float64) float64 { return v * 60 / d.step.Seconds() }
+	same := func(v float64) float64 { return v }
+	marks := spansOf(events, s.App, s.Class, d.start.Add(d.step*time.Duration(d.bins)))
+	draw := func(n int, title string, form chart.Form, format func(float64) string, scale func(float64) float64, series ...chart.Series) picture {
+		c := chart.Chart{
+			ID: fmt.Sprintf("%s-%d", id, n), Title: strings.TrimSpace(s.App+" "+s.Class) + ": " + title,
+			Start: d.start, Step: d.step, Bins: d.bins, Form: form, Spans: marks, Format: format,
+		}
+		p := picture{Title: title}
+		for _, x := range series {
+			x.Values = scaled(x.Values, scale)
+			c.Series = append(c.Series, x)
+			p.Keys = append(p.Keys, key{x.Name, x.Class, newest(x.Values, format)})
+		}
+		p.SVG = template.HTML(c.SVG()) //nolint:gosec // chart escapes what it is given
+		return p
+	}
+	out := []picture{
+		draw(1, "Volume", chart.Mirrored, bits, perSecond,
+			chart.Series{Name: "downlink", Class: "c-down", Values: s.DownlinkBytes}, chart.Series{Name: "uplink", Class: "c-up", Values: s.UplinkBytes}),
+		draw(2, "Flows a minute", chart.Lines, number, perMinute,
+			chart.Series{Name: "opened", Class: "c-flows", Values: s.Flows}, chart.Series{Name: "payload both ways", Class: "c-good", Values: s.Carried}),
+		draw(3, "SYN, SYN/ACK and RST a minute", chart.Lines, number, perMinute,
+			chart.Series{Name: "SYN", Class: "c-flows", Values: s.SYN}, chart.Series{Name: "SYN/ACK", Class: "c-good", Values: s.SYNACK},
+			chart.Series{Name: "RST", Class: "c-bad", Values: s.RST}),
+		draw(4, "Round-trip time, median", chart.Lines, milliseconds, same,
+			chart.Series{Name: "tap to server", Class: "c-server", Values: s.ServerRTT}, chart.Series{Name: "tap to handset", Class: "c-access", Values: s.AccessRTT}),
+	}
+	if s.Kind == "session" || s.Class == "" && !rated(s) {
+		return out
+	}
+	return append(out, draw(5, "Transfers a minute by experience", chart.Stacked, number, perMinute,
+		chart.Series{Name: "good (to 20 s)", Class: "c-good", Values: s.GoodTransfers},
+		chart.Series{Name: "acceptable (to 40 s)", Class: "c-fair", Values: s.FairTransfers},
+		chart.Series{Name: "bad", Class: "c-bad", Values: s.BadTransfers}))
+}
+
+func rated(s *watch.ClassSeries) bool {
+	for _, list := range [][]*float64{s.GoodTransfers, s.FairTransfers, s.BadTransfers} {
+		for _, v := range list {
+			if v != nil && *v > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func scaled(values []*float64, scale func(float64) float64) []*float64 {
+	out := make([]*float64, len(values))
+	for i, v := range values {
+		if v != nil {
+			x := scale(*v)
+			out[i] = &x
+		}
+	}
+	return out
+}
+
+func newest(values []*float64, format func(float64) string) string {
+	for i := len(values) - 1; i >= 0 && i >= len(values)-3; i-- {
+		if values[i] != nil {
+			return format(*values[i])
+		}
+	}
+	return "–"
+}
+
+// spansOf are the events that a chart of the class marks.
+func spansOf(events []watch.Event, app, class string, end time.Time) []chart.Span {
+	var out []chart.Span
+	for i := range events {
+		e := &events[i]
+		blind := e.App == ""
+		if !blind && (e.App != app || class != "" && len(e.Classes) > 0 && !contains(e.Classes, class)) {
+			continue
+		}
+		s := chart.Span{From: time.Unix(0, e.Start), To: end, Class: "s-outage", Name: verdict(e.Verdict)}
+		if blind {
+			s.Class = "s-blind"
+		}
+		if e.End != 0 {
+			s.To = time.Unix(0, e.End)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// verdict says what failed.
+func verdict(v detect.Verdict) string {
+	switch v {
+	case detect.AppFailure:
+		return "app failure"
+	case detect.Unreachable:
+		return "servers unreachable"
+	case detect.DNSFailure:
+		return "name resolution fails"
+	case detect.OurNetwork:
+		return "our own network"
+	case detect.TapFailure:
+		return "the tap is blind"
+	}
+	return string(v)
+}
+
+// meaning says what a verdict rests on.
+func meaning(v detect.Verdict) string {
+	switch v {
+	case detect.AppFailure:
+		return "Servers accept connections and fail above them."
+	case detect.Unreachable:
+		return "Connections are tried and not accepted, or not even tried any more."
+	case detect.DNSFailure:
+		return "Names are asked for and not answered."
+	case detect.OurNetwork:
+		return "Other apps fail as well, or the app fails behind one gateway only."
+	case detect.TapFailure:
+		return "All traffic fell at once, or one direction of it. Nothing is said about apps."
+	}
+	return ""
+}
+
+// asset serves the style, the script and the icon that are compiled in.
+func asset() http.Handler {
+	files := http.FileServerFS(assets)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/assets/style.css", "/assets/live.js", "/assets/icon.svg":
+			secure(w.Header())
+			w.Header().Set("Cache-Control", "no-cache")
+			files.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
