@@ -158,9 +158,9 @@ func (f *file) end(left int) error {
 		return nil
 	case errors.Is(f.readErr, fs.ErrClosed):
 		return io.EOF
-	case f.readErr == io.EOF && left == 0 && !f.format.pending():
+	case errors.Is(f.readErr, io.EOF) && left == 0 && !f.format.pending():
 		return io.EOF
-	case f.readErr == io.EOF:
+	case errors.Is(f.readErr, io.EOF):
 		return f.truncated(left)
 	}
 	return f.unreadable(f.readErr)
@@ -297,7 +297,7 @@ func (f *file) head(r io.Reader) ([]byte, error) {
 		return head[:n], nil
 	case errors.Is(err, fs.ErrClosed):
 		return nil, io.EOF
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return nil, f.unreadable(err)
 	case n == 0:
 		return nil, &FileError{Offset: -1, What: "empty", Mend: wanted}

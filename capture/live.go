@@ -120,9 +120,9 @@ const (
 	defaultRingBytes = 128 << 20
 	// Workers have unequal shares, so that their rings together are larger.
 	defaultRingsBytes = 192 << 20
-	// An AF_XDP packet takes 2 KiB, so that 300 ms are 307 MB. The memory has
-	// to be a power of two: these are 262 ms.
-	defaultXDPBytes = 256 << 20
+	// An AF_XDP packet takes 2 KiB, so that 300 ms are 307 MB; the memory has
+	// to be a power of two. At 2 million packets a second it is 131 ms.
+	defaultXDPBytes = 512 << 20
 
 	defaultBlockTimeout = 10 * time.Millisecond
 	defaultBlockBytes   = 1 << 20

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -202,4 +203,51 @@ func tcpreplay(t *testing.T, name string, frames [][]byte, n int) int {
 		t.Fatalf("tcpreplay: %v: %s", err, out)
 	}
 	return loops * len(frames)
+}
+
+// With what LiveConfig leaves open, the kernel keeps all that comes while nobody
+// reads for 300 ms: half a million packets a second, of 700 bytes.
+func TestStall(t *testing.T) {
+	const n, size = 150_000, 700
+	for _, mode := range []Mode{ModePacket, ModeXDP} {
+		t.Run(string(mode), func(t *testing.T) {
+			inNamespace(t)
+			veth(t, "tap0", "far0")
+			// The time-out is out of the way: on a busy machine the packets may
+			// take longer to come, and blocks would go unfilled.
+			s, err := OpenLive(LiveConfig{Interfaces: []string{"tap0"}, Mode: mode, BlockTimeout: time.Second})
+			if errors.Is(err, os.ErrPermission) || errors.Is(err, unix.ENOMEM) {
+				t.Skip("not to be had here: ", err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			connect(t, s, 0, "far0")
+			sent := sendMany(t, "far0", loadFrames(1024, size), n)
+			l := run(t, []Source{s}, func() int { return sent })
+			if l.received+lostBefore(t) < n || l.drops != 0 {
+				t.Errorf("%+v", l)
+			}
+		})
+	}
+}
+
+func TestLiveShares(t *testing.T) {
+	for _, test := range []struct {
+		mode                Mode
+		workers, ring       int
+		wantRing, wantBlock int
+	}{
+		{ModePacket, 1, 0, 128 << 20, 1 << 20},
+		{ModePacket, 4, 0, 48 << 20, 1 << 20},
+		{ModePacket, 16, 0, 12 << 20, 512 << 10},
+		{ModePacket, 2, 64 << 20, 32 << 20, 1 << 20},
+		{ModeXDP, 4, 0, 512 << 20, 1 << 20},
+	} {
+		c, err := LiveConfig{Interfaces: []string{"x"}, Mode: test.mode, Workers: test.workers, RingBytes: test.ring}.withDefaults()
+		if err != nil || c.RingBytes != test.wantRing || c.BlockBytes != test.wantBlock {
+			t.Errorf("%+v: %+v, %v", test, c, err)
+		}
+	}
 }

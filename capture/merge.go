@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"io"
 )
 
@@ -75,7 +76,7 @@ func (m *merge) fill(i int) {
 func (m *merge) end() error {
 	var errs []error
 	for i := range m.inputs {
-		if err := m.inputs[i].err; err != io.EOF {
+		if err := m.inputs[i].err; !errors.Is(err, io.EOF) {
 			errs = append(errs, err)
 		}
 	}

@@ -596,7 +596,7 @@ func wrap(t *testing.T, bare []capture.Frame, w wrapping) []capture.Frame {
 	for _, f := range bare {
 		a, b := decode.AddrFrom4(f.Data[12:]), decode.AddrFrom4(f.Data[16:])
 		if !inside(a) || inside(b) && seen[b] > seen[a] {
-			a, b = b, a
+			a = b
 		}
 		if n := uint32(len(sessions)); inside(a) && sessions[a] == nil {
 			sessions[a] = g.attachAt(w.sgw, w.pgw, fmt.Sprintf("0010100000%05d", n), "internet", a.Netip().String(), 100+10*n)

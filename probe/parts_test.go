@@ -57,8 +57,10 @@ func TestSides(t *testing.T) {
 			{in, a, 80, 40000, decode.SYN | decode.ACK, flows.Up}, {a, in, 40000, 80, decode.SYN, flows.Down},
 		}},
 		{"both outside: who sent the SYN, even from the lower port", nil, []seg{
-			{a, b, 1024, 5222, decode.SYN, flows.Up}, {b, a, 5222, 1024, decode.SYN | decode.ACK, flows.Down},
-			{a, b, 1024, 5222, decode.ACK, flows.Up}, {b, a, 5222, 1024, decode.ACK, flows.Down},
+			{a, b, 1024, 5222, decode.SYN, flows.Up},
+			{b, a, 5222, 1024, decode.SYN | decode.ACK, flows.Down},
+			{a, b, 1024, 5222, decode.ACK, flows.Up},
+			{b, a, 5222, 1024, decode.ACK, flows.Down},
 		}},
 		{"both inside: likewise", nil, []seg{
 			{in, in2, 1024, 5222, decode.SYN, flows.Up}, {in2, in, 5222, 1024, decode.ACK, flows.Down},
@@ -76,7 +78,8 @@ func TestSides(t *testing.T) {
 			{a, b, 500, 500, decode.ACK, flows.Down}, {b, a, 500, 500, decode.ACK, flows.Up},
 		}},
 		{"what was decided once stays until a SYN says otherwise", []string{a}, []seg{
-			{b, a, 40000, 1024, decode.ACK, flows.Down}, {b, a, 40000, 1024, decode.SYN, flows.Up},
+			{b, a, 40000, 1024, decode.ACK, flows.Down},
+			{b, a, 40000, 1024, decode.SYN, flows.Up},
 			{a, b, 1024, 40000, decode.ACK, flows.Down},
 		}},
 	} {
@@ -235,8 +238,13 @@ func TestRoster(t *testing.T) {
 		{"… and one's own does not contradict", []answer{{1, 10, 1, chat, "e1"}, {3, 20, 2, photo, "m1"}}, []ask{{5, 1, "m1"}, {5, 2, "e1"}}},
 		{"a claim renewed after a pause starts anew", []answer{{1, 10, 1, chat, "e1"}, {20, 30, 2, chat, "e2"}}, []ask{{15, 9, ""}, {25, 9, "e2"}}},
 		{
-			"more classes than there is room for", []answer{
-				{1, 10, 1, chat, "a"}, {1, 10, 1, photo, "b"}, {1, 10, 1, third, "c"}, {1, 10, 1, fourth, "d"}, {1, 40, 1, fifth, "e"},
+			"more classes than there is room for",
+			[]answer{
+				{1, 10, 1, chat, "a"},
+				{1, 10, 1, photo, "b"},
+				{1, 10, 1, third, "c"},
+				{1, 10, 1, fourth, "d"},
+				{1, 40, 1, fifth, "e"},
 				{20, 50, 1, chat, "f"},
 			},
 			[]ask{{5, 9, ""}, {30, 9, ""}, {45, 9, "f"}},

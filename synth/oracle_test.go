@@ -494,7 +494,7 @@ func (o *oracle) name(f *FlowTruth, packets []seenPacket) (evidence, name string
 		if c := classOfName(h.name); class == "" || class == c {
 			class, hint = c, h.name
 		} else {
-			class, hint = "mixed", ""
+			hint = "" // they differ
 			break
 		}
 	}

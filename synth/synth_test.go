@@ -458,7 +458,7 @@ func TestScenarioErrors(t *testing.T) {
 		{"duration: 10m", "duration: ten", `line \d+: "ten" is not a duration`},
 		{"duration: 10m", "duration: -10m", `line \d+: "-10m" is not a duration`},
 		{"start: 2014-02-18T19:10:00Z", "start: yesterday", `line \d+`},
-		{"name: busy-hour", "nmae: busy-hour", `line \d+: unknown key "nmae"`},
+		{"name: busy-hour", "title: busy-hour", `line \d+: unknown key "title"`},
 		{"    stack: ios-2014", "    stack: ios-1984", `line \d+: devices.1.stack: "ios-1984" is not known: use one of android-2014`},
 		{"0.35, 0.20,", "0.35,", `rhythm.hourly: must be 24`},
 		{"mss: 1400", "mss: 9000", `line \d+: access.mss: must be between`},

@@ -7,9 +7,8 @@
 // The kernel runs this program once a packet, for a PACKET_FANOUT_EBPF group
 // (packet(7)). It sees the packet from the network header on: what is in front
 // of that, one VLAN tag included, the kernel has taken off. The packet is only
-// read. Every choice here has its twin in the probe, which picks the partition
-// from the decoded packet: Owner in choice.go says it in Go, and tests compare
-// the two.
+// read. Every choice here has its twin in the decoder and in the probe, which
+// picks the partition from the decoded packet: tests compare the two.
 //
 // No helper in here is reserved to programs under the GPL.
 
