@@ -208,6 +208,9 @@ func tcpreplay(t *testing.T, name string, frames [][]byte, n int) int {
 // With what LiveConfig leaves open, the kernel keeps all that comes while nobody
 // reads for 300 ms: half a million packets a second, of 700 bytes.
 func TestStall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 100 MB of packets and a while")
+	}
 	const n, size = 150_000, 700
 	for _, mode := range []Mode{ModePacket, ModeXDP} {
 		t.Run(string(mode), func(t *testing.T) {

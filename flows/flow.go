@@ -195,6 +195,8 @@ type Flow struct {
 	Reason EndReason
 	Tunnel decode.Tunnel
 	OS     OS
+	// APN is the owner's.
+	APN uint8
 }
 
 // SYNSeen reports whether the connection's first SYN passed the tap: the flow

@@ -11,6 +11,8 @@ const (
 	Opened Event = 1 << iota
 	// SubscriberPayload: the segment carries payload of the subscriber.
 	SubscriberPayload
+	// NowCarried: the flow has had payload in both directions from here on.
+	NowCarried
 )
 
 // Segment counts one TCP segment and returns the index of its flow. key must
@@ -31,7 +33,9 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 		ev = Opened
 	}
 	f := &t.recs[r]
-	t.count(f, p, dir)
+	if t.count(f, p, dir) {
+		ev |= NowCarried
+	}
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.clock(p.Time)
 	t.handshake(f, p, dir)
@@ -115,11 +119,13 @@ func (f *Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
 	return f.sameSYN(p, dir)
 }
 
-// count adds the segment to the flow and to its class.
-func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) {
+// count adds the segment to the flow and to its class. carried is whether it is
+// the one with which the flow has had payload in both directions.
+func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) (carried bool) {
 	h := &f.Half[dir]
 	c := &t.cfg.Classes[f.Class]
 	if h.Payload == 0 && p.PayloadLen > 0 && f.Half[dir.Reverse()].Payload > 0 {
+		carried = true
 		c.Carried++
 	}
 	h.Packets++
@@ -130,7 +136,7 @@ func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) {
 	c.Payload[dir] += uint64(p.PayloadLen)
 	const rare = decode.SYN | decode.FIN | decode.RST
 	if p.Flags&rare == 0 {
-		return
+		return carried
 	}
 	if p.Flags&decode.SYN != 0 {
 		if p.Flags&decode.ACK != 0 {
@@ -149,6 +155,7 @@ func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) {
 		f.RSTs++
 		c.RST++
 	}
+	return carried
 }
 
 // handshake notes the SYNs and whether the initiator went on after them.
@@ -271,11 +278,11 @@ func (t *Table) Settle(r uint32, class uint8) {
 	if f.flags&flagEstablished != 0 {
 		held.Established--
 		c.Established++
-		if f.oneWay() {
-			c.OneSided++
-		}
 	}
-	if f.carried() {
+	if f.OneSided() {
+		c.OneSided++
+	}
+	if f.Carried() {
 		held.Carried--
 		c.Carried++
 	}
@@ -292,12 +299,17 @@ func move(from, to *uint64, n uint64) {
 
 func (f *Flow) oneWay() bool { return f.Half[Up].Packets == 0 || f.Half[Down].Packets == 0 }
 
-func (f *Flow) carried() bool { return f.Half[Up].Payload > 0 && f.Half[Down].Payload > 0 }
+// OneSided reports whether the connection went on after its SYN with nothing seen
+// of the other end.
+func (f *Flow) OneSided() bool { return f.Established() && f.oneWay() }
+
+// Carried reports whether the flow has had payload in both directions.
+func (f *Flow) Carried() bool { return f.Half[Up].Payload > 0 && f.Half[Down].Payload > 0 }
 
 // transfer reports whether the flow is a transfer whose duration was seen from
 // its beginning to its end.
 func (t *Table) transfer(f *Flow) bool {
-	return t.cfg.Transfers != nil && t.cfg.Transfers[f.Class] && f.flags&flagSYN != 0 && f.carried() &&
+	return t.cfg.Transfers != nil && t.cfg.Transfers[f.Class] && f.flags&flagSYN != 0 && f.Carried() &&
 		f.Reason != EndEvicted && f.Reason != EndShutdown
 }
 

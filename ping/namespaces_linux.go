@@ -107,8 +107,11 @@ func (n *namespaces) found(inode uint64, path, name string) {
 		return
 	}
 	var err error
-	ns.diag, err = openDiagIn(path, inode) // a failure is counted by who misses the socket
+	ns.diag, err = openDiagIn(path, inode)
 	ns.refused = errors.Is(err, fs.ErrPermission)
+	if errors.Is(err, fs.ErrNotExist) {
+		delete(n.known, inode) // gone since it was listed: nothing is missed
+	}
 }
 
 // namespaceOf reads the inode from a link such as "net:[4026531840]".
@@ -134,22 +137,29 @@ func mountedNamespace(path string) (inode uint64, ok bool) {
 	return st.Ino, true
 }
 
-// openDiagIn opens a socket in another network namespace. The thread that goes
-// there never comes back: it ends with its goroutine, so that no other goroutine
-// can find itself in the wrong namespace.
-func openDiagIn(path string, inode uint64) (*diagSocket, error) {
-	type result struct {
-		diag *diagSocket
-		err  error
-	}
-	results := make(chan result)
+// openDiagIn opens a socket in another network namespace.
+func openDiagIn(path string, inode uint64) (diag *diagSocket, err error) {
+	onLostThread(func() { diag, err = enter(path, inode) })
+	return diag, err
+}
+
+// onLostThread runs f on a thread that ends with it, so that no other goroutine
+// can find itself in the namespace where f has gone. A process's first thread
+// cannot end: it would stay there, parked, hold the namespace, and stand for the
+// whole process under /proc. So it is kept busy while another one is taken.
+func onLostThread(f func()) {
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		runtime.LockOSThread()
-		diag, err := enter(path, inode)
-		results <- result{diag, err}
+		if unix.Gettid() == unix.Getpid() {
+			onLostThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		f() // no unlocking: the thread ends here
 	}()
-	r := <-results
-	return r.diag, r.err
+	<-done
 }
 
 func enter(path string, inode uint64) (*diagSocket, error) {

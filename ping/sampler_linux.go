@@ -13,6 +13,8 @@ type Sampler struct {
 	owners     *owners
 	before     map[socketKey]Info
 	now        map[socketKey]Info
+	alive      map[uint32]struct{} // inodes of the sample that is under way
+	active     int                 // connections in the sample before
 	last       time.Time
 }
 
@@ -27,7 +29,7 @@ func NewSampler(interval time.Duration) (*Sampler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read TCP connections: %w; sock_diag needs a kernel with CONFIG_INET_TCP_DIAG", err)
 	}
-	return &Sampler{interval: interval, namespaces: n, owners: newOwners(), before: map[socketKey]Info{}, now: map[socketKey]Info{}}, nil
+	return &Sampler{interval: interval, namespaces: n, owners: newOwners(), before: map[socketKey]Info{}, now: map[socketKey]Info{}, alive: map[uint32]struct{}{}}, nil
 }
 
 // Close gives the sockets back.
@@ -51,8 +53,9 @@ func (s *Sampler) Sample(at time.Time) (*Sample, error) {
 	}
 	s.namespaces.scan(pids)
 	clear(s.now)
-	alive := map[uint32]struct{}{}
-	var inodes []uint32
+	clear(s.alive)
+	out.Connections = make([]Connection, 0, s.active+s.active/8)
+	inodes := make([]uint32, 0, cap(out.Connections))
 	for _, ns := range s.namespaces.known {
 		if ns.diag == nil {
 			out.Skipped.Namespaces++
@@ -60,7 +63,7 @@ func (s *Sampler) Sample(at time.Time) (*Sample, error) {
 		}
 		first := len(out.Connections)
 		bad, dumpErr := ns.diag.dump(func(m *diagMessage) {
-			alive[m.inode] = struct{}{}
+			s.alive[m.inode] = struct{}{}
 			if c, ok := s.connection(ns, m, out.Period); ok {
 				out.Connections = append(out.Connections, c)
 				inodes = append(inodes, m.inode)
@@ -79,12 +82,13 @@ func (s *Sampler) Sample(at time.Time) (*Sample, error) {
 	if out.Namespaces == 0 && err != nil {
 		return nil, fmt.Errorf("cannot read TCP connections: %w", err)
 	}
-	s.owners.keep(alive)
+	s.owners.keep(s.alive)
 	s.owners.resolve(inodes, pids)
 	for i := range out.Connections {
 		out.Connections[i].Process = s.owners.byInode[inodes[i]]
 	}
 	out.Open = len(s.now)
+	s.active = len(out.Connections)
 	out.Skipped.Processes = max(s.namespaces.unseen, s.owners.unseen)
 	s.before, s.now = s.now, s.before
 	s.last = at

@@ -299,28 +299,35 @@ func TestEqualsSS(t *testing.T) {
 		client, server := pair(t, address)
 		exchange(t, client, server, 20)
 		local, remote := client.LocalAddr().String(), client.RemoteAddr().String()
-		// The delayed acknowledgment of the last segment may come between the
-		// two looks; then the counters say so, and we look again.
-		for attempt := 0; ; attempt++ {
-			before := ss(t, "", local, remote)
-			c := find(sample(t, s, time.Now()), local, remote)
-			after := ss(t, "", local, remote)
-			if before["segs_in"] != after["segs_in"] || before["segs_out"] != after["segs_out"] {
-				if attempt < 100 {
-					continue
-				}
-				t.Fatal("the connection never rests")
-			}
-			if c == nil {
-				t.Fatalf("%s: not in the sample", address)
-			}
-			compare(t, c, after)
-			if c.PID != os.Getpid() || c.UID != int64(os.Getuid()) || c.Command == "" {
-				t.Errorf("owner: %+v uid %d", c.Process, c.UID)
-			}
-			break
+		c := equalsSS(t, s, "", local, remote)
+		if c.PID != os.Getpid() || c.UID != int64(os.Getuid()) || c.Command == "" {
+			t.Errorf("owner: %+v uid %d", c.Process, c.UID)
 		}
 	}
+}
+
+// equalsSS holds a sampled connection against ss. The delayed acknowledgment of
+// the last segment may come between the two; then ss says so, and we look again.
+func equalsSS(t testing.TB, s *Sampler, netns, local, remote string) *Connection {
+	t.Helper()
+	for range 100 {
+		before := ss(t, netns, local, remote)
+		at := time.Now()
+		if !s.last.IsZero() {
+			at = s.last.Add(time.Hour) // what moved a while ago is active in this period
+		}
+		c := find(sample(t, s, at), local, remote)
+		if c == nil {
+			t.Fatalf("%s > %s: not in the sample", local, remote)
+		}
+		after := ss(t, netns, local, remote)
+		if before["segs_in"] == after["segs_in"] && before["segs_out"] == after["segs_out"] && before["retrans"] == after["retrans"] {
+			compare(t, c, after)
+			return c
+		}
+	}
+	t.Fatalf("%s > %s never rests", local, remote)
+	return nil
 }
 
 // TestOnlyActive follows one connection over samples: new, idle, moving, gone.
@@ -397,16 +404,12 @@ func inside(t testing.TB, name string, f func()) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends here
-		err := unix.Setns(fd, unix.CLONE_NEWNET)
-		if err == nil {
+	onLostThread(func() {
+		if err = unix.Setns(fd, unix.CLONE_NEWNET); err == nil {
 			f()
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -455,36 +458,24 @@ func TestNamespaces(t *testing.T) {
 	exchange(t, client, server, 10)
 	local, remote := client.LocalAddr().String(), client.RemoteAddr().String()
 
-	out := sample(t, s, at.Add(10*time.Second))
-	if out.Namespaces < 3 || out.Skipped.Namespaces != 0 {
-		t.Errorf("%d namespaces, %+v", out.Namespaces, out.Skipped)
-	}
-	c := find(out, local, remote)
+	c := find(sample(t, s, at.Add(10*time.Second)), local, remote)
 	if c == nil || c.NamespaceName != a || c.PID != os.Getpid() {
 		t.Fatalf("%+v", c)
 	}
-	compare(t, c, ss(t, a, local, remote))
+	equalsSS(t, s, a, local, remote)
 
 	// Nothing arrives any more; the kernel sends again and again.
 	run(t, "ip", "-n", b, "addr", "del", "10.99.1.2/24", "dev", "pb")
 	if _, err := client.Write(make([]byte, 100)); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		before := ss(t, a, local, remote)["retrans"]
-		at = at.Add(time.Minute)
-		c = find(sample(t, s, at), local, remote)
-		v := ss(t, a, local, remote)
-		if c != nil && c.Info.Retransmitted >= 2 && before == v["retrans"] {
-			compare(t, c, v)
-			break
-		}
+	for deadline := time.Now().Add(20 * time.Second); c.Info.Retransmitted < 2; {
 		if time.Now().After(deadline) {
 			t.Fatalf("no repeats: %+v", c)
 		}
-		runtime.Gosched()
+		c = equalsSS(t, s, a, local, remote)
 	}
-	if c.Counts.Lost() > uint64(c.Info.Retransmitted) || c.Info.Retransmitted == 0 {
+	if c.Counts.Lost() > uint64(c.Info.Retransmitted) {
 		t.Errorf("%+v", c)
 	}
 }
@@ -492,11 +483,19 @@ func TestNamespaces(t *testing.T) {
 // TestNamespaceGoes: a namespace that only our socket still holds is let go.
 func TestNamespaceGoes(t *testing.T) {
 	name := newNamespace(t, "ping-c")
+	inode, ok := mountedNamespace(filepath.Join("/run/netns", name))
+	if !ok {
+		t.Fatal("not a namespace")
+	}
 	s := sampler(t)
-	with := sample(t, s, time.Now()).Namespaces
+	sample(t, s, time.Now())
+	if ns := s.namespaces.known[inode]; ns == nil || ns.diag == nil || ns.name != name {
+		t.Fatalf("not found: %+v", ns)
+	}
 	run(t, "ip", "netns", "del", name)
-	if without := sample(t, s, time.Now()).Namespaces; without != with-1 {
-		t.Errorf("%d namespaces, %d before one went", without, with)
+	sample(t, s, time.Now())
+	if s.namespaces.known[inode] != nil {
+		t.Error("it is still held")
 	}
 }
 
@@ -535,6 +534,7 @@ func BenchmarkSample(b *testing.B) {
 			s := sampler(b)
 			at := time.Now()
 			out := sample(b, s, at)
+			before := processorTime(b)
 			for b.Loop() {
 				if first {
 					s.owners = newOwners()
@@ -543,6 +543,18 @@ func BenchmarkSample(b *testing.B) {
 				out = sample(b, s, at)
 			}
 			b.ReportMetric(float64(len(out.Connections)), "sockets")
+			b.ReportMetric(float64((processorTime(b)-before).Microseconds())/1e3/float64(b.N), "cpu-ms/op")
 		})
 	}
+}
+
+// processorTime is what this process has used, user and system: on a busy machine
+// the wall clock says little.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

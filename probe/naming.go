@@ -220,6 +220,9 @@ func (a *partition) settle(r uint32, f *flows.Flow, name dnsmap.NameID, evidence
 	}
 	a.dropHello(f)
 	a.flows.Settle(r, class)
+	if f.Tunnel != decode.TunnelNone {
+		a.shard.apnClasses[f.APN][class].settled(f)
+	}
 	a.shard.named[class][evidence]++
 	a.present(f)
 }

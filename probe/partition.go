@@ -96,7 +96,7 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 		a.shard.apns[apn].count(p, dir, ev)
 	}
 	if ev&flows.Opened != 0 {
-		f.Tunnel = p.Tunnel
+		f.Tunnel, f.APN = p.Tunnel, apn
 		if encryptedDNS(k.Server, k.ServerPort) {
 			a.shard.encryptedDNS++
 		}
@@ -104,8 +104,13 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 	}
 	if !f.Settled() {
 		a.unsettled(r, f, p, ev)
-	} else if f.Minute != a.minute {
-		a.present(f)
+	} else {
+		if f.Minute != a.minute {
+			a.present(f)
+		}
+		if f.Tunnel != decode.TunnelNone {
+			a.shard.apnClasses[f.APN][f.Class].count(p, dir, ev)
+		}
 	}
 	if k.ServerPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
 		a.dnsSegment(f, p)

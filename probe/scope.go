@@ -286,6 +286,65 @@ func (c *APNCounters) count(p *decode.Packet, dir flows.Direction, ev flows.Even
 	}
 }
 
+// APNClassCounters are what one class did in tunnels of one access point name:
+// what it takes to tell a gateway that fails from an app that does. Bytes and
+// segments count from a flow's first on, but only once its name is settled.
+type APNClassCounters struct {
+	Bytes             [2]uint64
+	Flows, Attempts   uint64
+	Carried, OneSided uint64
+	SYN, SYNACK, RST  uint64
+}
+
+// settled counts a flow whose class was decided just now.
+func (c *APNClassCounters) settled(f *flows.Flow) {
+	c.Flows++
+	if f.SYNSeen() {
+		c.Attempts++
+	}
+	if f.Carried() {
+		c.Carried++
+	}
+	if f.OneSided() {
+		c.OneSided++
+	}
+	c.SYN += uint64(f.SYNs)
+	c.SYNACK += uint64(f.SYNACKs)
+	c.RST += uint64(f.RSTs)
+	for d := range c.Bytes {
+		c.Bytes[d] += f.Half[d].Bytes
+	}
+}
+
+// count adds a later segment.
+func (c *APNClassCounters) count(p *decode.Packet, dir flows.Direction, ev flows.Event) {
+	c.Bytes[dir] += uint64(p.IPBytes)
+	if ev&flows.NowCarried != 0 {
+		c.Carried++
+	}
+	switch {
+	case p.Flags&decode.RST != 0:
+		c.RST++
+	case p.Flags&(decode.SYN|decode.ACK) == decode.SYN:
+		c.SYN++
+	case p.Flags&decode.SYN != 0:
+		c.SYNACK++
+	}
+}
+
+func (c *APNClassCounters) add(o *APNClassCounters) {
+	for d := range c.Bytes {
+		c.Bytes[d] += o.Bytes[d]
+	}
+	c.Flows += o.Flows
+	c.Attempts += o.Attempts
+	c.Carried += o.Carried
+	c.OneSided += o.OneSided
+	c.SYN += o.SYN
+	c.SYNACK += o.SYNACK
+	c.RST += o.RST
+}
+
 func (c *APNCounters) add(o *APNCounters) {
 	for d := range 2 {
 		c.Bytes[d] += o.Bytes[d]

@@ -52,6 +52,7 @@ type shard struct {
 
 	classes        flows.Classes
 	apns           [MaxAPNs + apnListed]APNCounters
+	apnClasses     [MaxAPNs + apnListed][flows.MaxClasses]APNClassCounters
 	named          [classify.MaxIDs][classify.EvidenceCount]uint64
 	drift          uint64
 	streamsRefused uint64 // hellos and DNS over TCP that found no place

@@ -59,6 +59,9 @@ type GTPSnapshot struct {
 type APNSnapshot struct {
 	Name string
 	APNCounters
+	// Classes are in the order of Snapshot.Classes; none where there was no
+	// flow.
+	Classes []APNClassCounters
 }
 
 // TableSnapshot is how full the tables are, and what they had to let go.
@@ -155,6 +158,9 @@ func (s *shard) snapshot(to *Snapshot) {
 	to.Drift += s.drift
 	for i := range to.GTP.APNs {
 		to.GTP.APNs[i].add(&s.apns[i])
+		if s.apns[i].Flows > 0 {
+			to.GTP.APNs[i].addClasses(s.apnClasses[i][:len(to.Classes)])
+		}
 	}
 	to.Tables.StreamsRefused += s.streamsRefused
 	for id := range to.Classes {
@@ -165,6 +171,16 @@ func (s *shard) snapshot(to *Snapshot) {
 	}
 	for _, a := range s.own {
 		a.snapshot(to)
+	}
+}
+
+// addClasses adds counters that begin with those of no class.
+func (a *APNSnapshot) addClasses(classes []APNClassCounters) {
+	if a.Classes == nil {
+		a.Classes = make([]APNClassCounters, len(classes)-int(classify.Other))
+	}
+	for i := range a.Classes {
+		a.Classes[i].add(&classes[i+int(classify.Other)])
 	}
 }
 

@@ -9,7 +9,10 @@ import (
 // half of it, 0.5 % of its value.
 const resolution = 0.01
 
-var logWidth = math.Log1p(resolution)
+var (
+	logWidth = math.Log1p(resolution)
+	logLeast = math.Log(leastValue)
+)
 
 // histogram counts values in bins whose edges grow by 1 %. It covers a
 // microsecond to 10^13 and keeps only the stretch that it has seen; two of them
@@ -29,7 +32,9 @@ const (
 	mostBin    = 4500 // e^(4500·0.00995) above a microsecond: far beyond any flow
 )
 
-func binOf(v float64) int { return min(int(math.Floor(math.Log(v/leastValue)/logWidth)), mostBin) }
+func binOf(v float64) int {
+	return min(max(0, int(math.Floor((math.Log(v)-logLeast)/logWidth))), mostBin)
+}
 
 // edge is the lower edge of a bin.
 func edge(bin int) float64 { return leastValue * math.Exp(float64(bin)*logWidth) }

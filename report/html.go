@@ -334,7 +334,7 @@ func (d *drawer) draw(c *chart.Chart, caption string, full bool, t *table) *figu
 	c.Desc = caption
 	wide, narrow := 560, 340
 	if full {
-		wide = 1100
+		wide = 960
 	}
 	height := 280
 	if full {

@@ -202,3 +202,20 @@ func (c *Collector) explain(s *LocationSection, step Step) RTTStep {
 
 // milliseconds with a digit.
 func milliseconds(s float64) float64 { return math.Round(s*1e4) / 10 }
+
+// Servers returns the addresses of a class, in order, without those inside the
+// subscribers' prefixes.
+func (c *Collector) Servers(app, class string) []netip.Addr {
+	i, ok := c.index[classKey{app, class}]
+	if !ok {
+		return nil
+	}
+	out := []netip.Addr{}
+	for a, s := range c.list[i].servers {
+		if !s.hidden {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}

@@ -48,6 +48,9 @@ func (x *tap) start(at int64) {
 		chat:  {ClassInfo: classify.ClassInfo{App: "whatsapp", Class: "chat"}},
 		photo: {ClassInfo: classify.ClassInfo{App: "whatsapp", Class: "photo", Kind: classify.Transfer}},
 	}}
+	for _, name := range []string{"unknown", "other", "internet", "wap"} {
+		x.now.GTP.APNs = append(x.now.GTP.APNs, probe.APNSnapshot{Name: name})
+	}
 	x.now.Source.Interfaces = []capture.InterfaceStats{{Name: "up"}, {Name: "down"}}
 	x.now.Frames = 1
 	x.observe()
@@ -57,6 +60,10 @@ func (x *tap) observe() {
 	s := x.now
 	s.Classes = slices.Clone(s.Classes)
 	s.Source.Interfaces = slices.Clone(s.Source.Interfaces)
+	s.GTP.APNs = slices.Clone(s.GTP.APNs)
+	for i := range s.GTP.APNs {
+		s.GTP.APNs[i].Classes = slices.Clone(s.GTP.APNs[i].Classes)
+	}
 	x.watcher.Observe(&s)
 }
 
@@ -73,6 +80,10 @@ type tick struct {
 	encrypted                   uint64
 	fromOthers                  bool
 	subscribers                 int
+	// tunnels puts half of the traffic behind each of two access point names;
+	// brokenAPN, 2 or 3, is that of which no flow succeeds.
+	tunnels   bool
+	brokenAPN int
 }
 
 // usual returns an ordinary tick.
@@ -141,10 +152,47 @@ func (x *tap) apply(d *tick) {
 		c.Named[evidence] += d.attempts[i]
 		c.ActiveSubscribers = d.subscribers
 	}
+	if d.tunnels {
+		x.applyTunnels(d)
+	}
 	s.Classes[photo].Experience[flows.Good] += d.carried[photo]
 }
 
+func (x *tap) applyTunnels(d *tick) {
+	for apn := 2; apn < 4; apn++ {
+		a := &x.now.GTP.APNs[apn]
+		if a.Classes == nil {
+			a.Classes = make([]probe.APNClassCounters, len(x.now.Classes))
+		}
+		for i := range a.Classes {
+			c, share := &a.Classes[i], uint64(2)
+			n := d.attempts[i] / share
+			c.Flows += n
+			c.Attempts += n
+			c.SYN += n
+			if apn == d.brokenAPN {
+				c.RST += n
+				continue
+			}
+			c.SYNACK += n
+			c.Carried += n
+			for dir := range c.Bytes {
+				c.Bytes[dir] += d.bytes[i] / share
+			}
+		}
+	}
+}
+
 // What goes wrong.
+
+// brokenGateway fails one app's flows behind one access point name.
+func brokenGateway(d *tick) {
+	d.tunnels, d.brokenAPN = true, 3
+	for _, i := range []int{chat, photo} {
+		d.carried[i] -= d.carried[i] / 2
+		d.answered[i] -= d.answered[i] / 2
+	}
+}
 
 func outage(d *tick) {
 	for _, i := range []int{chat, photo} {

@@ -92,8 +92,9 @@ func (w *Watcher) Observe(s *probe.Snapshot) {
 		s.Tables.Flows, s.Tables.FlowsCap, s.Tables.Entries, s.Tables.EntriesCap, s.GTP.Sessions,
 	}
 	closed := w.fine.advance(s, stepped) != nil
+	before := w.coarse.before
 	if b := w.coarse.advance(s, stepped); b != nil {
-		w.step(b)
+		w.step(b, groups(before, s))
 		closed = true
 	}
 	if closed {
@@ -127,7 +128,7 @@ func (w *Watcher) learnClasses(s *probe.Snapshot) {
 // step asks the detector about a coarse bin. A bin that was not watched as a
 // whole, or in which too few names were known, is left out: to the detector that
 // is a gap.
-func (w *Watcher) step(b *bin) {
+func (w *Watcher) step(b *bin, groups []detect.Sample) {
 	if !b.Known || w.began == 0 || b.Start < w.began+int64(warmUp) {
 		return
 	}
@@ -144,6 +145,7 @@ func (w *Watcher) step(b *bin) {
 			step.Samples = append(step.Samples, sample(w.classes[i], &b.Cells[i]))
 		}
 	}
+	step.Samples = append(step.Samples, groups...)
 	w.take(w.detector.Step(&step), b.Start+int64(Coarse))
 }
 
@@ -157,6 +159,41 @@ func sample(info classify.ClassInfo, c *Cell) detect.Sample {
 			Subscribers: uint64(max(c.Subscribers, 0)),
 		},
 	}
+}
+
+// groups returns what each app did behind each access point name, from one
+// snapshot to the next: a gateway that fails is no app that fails.
+func groups(a, b *probe.Snapshot) (out []detect.Sample) {
+	for i := range b.GTP.APNs {
+		apn := &b.GTP.APNs[i]
+		first := len(out)
+		for c := range apn.Classes {
+			var before probe.APNClassCounters
+			if i < len(a.GTP.APNs) && c < len(a.GTP.APNs[i].Classes) {
+				before = a.GTP.APNs[i].Classes[c]
+			}
+			key := detect.Key{App: b.Classes[c].App, Group: apn.Name}
+			at := first + slices.IndexFunc(out[first:], func(s detect.Sample) bool { return s.Key == key })
+			if at < first {
+				at = len(out)
+				out = append(out, detect.Sample{Key: key})
+			}
+			addGroup(&out[at].Bin, &before, &apn.Classes[c])
+		}
+	}
+	return out
+}
+
+func addGroup(to *detect.Bin, a, b *probe.APNClassCounters) {
+	to.Attempts += b.Attempts - a.Attempts
+	to.SYN += b.SYN - a.SYN
+	to.SYNACK += b.SYNACK - a.SYNACK
+	to.RST += b.RST - a.RST
+	to.Flows += b.Flows - a.Flows
+	to.Carried += b.Carried - a.Carried
+	to.OneSided += b.OneSided - a.OneSided
+	to.BytesUp += b.Bytes[flows.Up] - a.Bytes[flows.Up]
+	to.BytesDown += b.Bytes[flows.Down] - a.Bytes[flows.Down]
 }
 
 // take keeps what the detector says: the events that changed, and how those

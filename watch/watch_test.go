@@ -131,6 +131,17 @@ func TestWatch(t *testing.T) {
 			nil,
 		},
 		{
+			"one gateway fails", func(x *tap) {
+				x.run(3*time.Hour, func(d *tick) { d.tunnels = true })
+				x.run(time.Hour, brokenGateway)
+				if e := x.told[0]; e.Group != "wap" {
+					x.t.Errorf("the group is %q", e.Group)
+				}
+			},
+			[]string{"whatsapp our-network lasts"},
+			nil,
+		},
+		{
 			"a night", func(x *tap) {
 				for i := range 36 {
 					x.run(10*time.Minute, func(d *tick) {

@@ -264,18 +264,18 @@ func (d *drawer) pictures(s *watch.ClassSeries, id string, events []watch.Event)
 			chart.Series{Name: "downlink", Class: "c-down", Values: s.DownlinkBytes}, chart.Series{Name: "uplink", Class: "c-up", Values: s.UplinkBytes}),
 		draw(2, "Flows a minute", chart.Lines, number, perMinute,
 			chart.Series{Name: "opened", Class: "c-flows", Values: s.Flows}, chart.Series{Name: "payload both ways", Class: "c-good", Values: s.Carried}),
-		draw(3, "SYN, SYN/ACK and RST a minute", chart.Lines, number, perMinute,
+		draw(3, "Segments a minute", chart.Lines, number, perMinute,
 			chart.Series{Name: "SYN", Class: "c-flows", Values: s.SYN}, chart.Series{Name: "SYN/ACK", Class: "c-good", Values: s.SYNACK},
 			chart.Series{Name: "RST", Class: "c-bad", Values: s.RST}),
-		draw(4, "Round-trip time, median", chart.Lines, milliseconds, same,
-			chart.Series{Name: "tap to server", Class: "c-server", Values: s.ServerRTT}, chart.Series{Name: "tap to handset", Class: "c-access", Values: s.AccessRTT}),
+		draw(4, "Round-trip time", chart.Lines, milliseconds, same,
+			chart.Series{Name: "to server", Class: "c-server", Values: s.ServerRTT}, chart.Series{Name: "to handset", Class: "c-access", Values: s.AccessRTT}),
 	}
 	if s.Kind == "session" || s.Class == "" && !rated(s) {
 		return out
 	}
-	return append(out, draw(5, "Transfers a minute by experience", chart.Stacked, number, perMinute,
-		chart.Series{Name: "good (to 20 s)", Class: "c-good", Values: s.GoodTransfers},
-		chart.Series{Name: "acceptable (to 40 s)", Class: "c-fair", Values: s.FairTransfers},
+	return append(out, draw(5, "Transfers a minute", chart.Stacked, number, perMinute,
+		chart.Series{Name: "good", Class: "c-good", Values: s.GoodTransfers},
+		chart.Series{Name: "acceptable", Class: "c-fair", Values: s.FairTransfers},
 		chart.Series{Name: "bad", Class: "c-bad", Values: s.BadTransfers}))
 }
 

@@ -177,7 +177,7 @@ func TestPageSays(t *testing.T) {
 		has, not   []string
 	}{
 		{"before any traffic", page(newFeed(), "/"), []string{"Waiting for traffic", "tap: warm_up", "None so far"}, []string{"<svg"}},
-		{"in order", page(newFeed().run(2*time.Hour, false), "/"), []string{"tap healthy", "None so far", "whatsapp/media"}, []string{"alert"}},
+		{"in order", page(newFeed().run(2*time.Hour, false), "/"), []string{"tap healthy", "None so far", "whatsapp/media"}, []string{`class="alert`}},
 		{"an outage", page(outageFeed(), "/"), []string{"whatsapp: app failure", "s-outage", "Outage ·"}, nil},
 		{"an outage that is over", page(outageFeed().run(time.Hour, false), "/"), []string{"s-outage", `<li class="over">`}, []string{`class="alert"`, "Outage ·"}},
 		{"the last hour", page(outageFeed(), "/?range=1h"), []string{`href="?range=1h" aria-current="true"`}, nil},

@@ -11,8 +11,18 @@ import (
 	"time"
 )
 
+// skipUnderRace: half a million values take minutes there, and there is but one
+// goroutine.
+func skipUnderRace(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("nothing here runs at the same time as anything else")
+	}
+}
+
 // TestTenSeries is what the issue asks of the selector.
 func TestTenSeries(t *testing.T) {
+	skipUnderRace(t)
 	bound := map[int]float64{1: 1.02, 6: 1.02, 30: 1, 360: 1}
 	for _, s := range ten(7) {
 		cfg := liveConfig()
@@ -38,6 +48,7 @@ func TestTenSeries(t *testing.T) {
 // TestNothingToGain: in a random walk the last value is the best there is, and
 // whoever chooses must not do worse by choosing.
 func TestNothingToGain(t *testing.T) {
+	skipUnderRace(t)
 	rng := rand.New(rand.NewPCG(1, 2))
 	s := synthetic{name: "random walk", values: make([]float64, 6*dayPeriods)}
 	y := 0.0
@@ -62,6 +73,7 @@ func TestNothingToGain(t *testing.T) {
 
 // TestOutsideColumn: a column that tells half a minute ahead what comes is used.
 func TestOutsideColumn(t *testing.T) {
+	skipUnderRace(t)
 	rng := rand.New(rand.NewPCG(3, 4))
 	const ahead = 6
 	n := 5 * dayPeriods

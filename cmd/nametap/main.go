@@ -106,7 +106,7 @@ counts volume, connections, round-trip times and losses per class.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newAnalyze(), newReport(), newRules(), newSynth(), newDemo(), newVersion())
+	root.AddCommand(newRun(), newAnalyze(), newReport(), newAtlas(), newRules(), newSynth(), newDemo(), newVersion())
 	root.AddCommand(newPing(), newForecast())
 	return root
 }

@@ -64,7 +64,7 @@ number of flows.`,
 		},
 	}
 	r.register(cmd)
-	for _, name := range []string{"flows", "subscriber-ids"} { // a report has neither
+	for _, name := range []string{"flows", "ping", "subscriber-ids"} { // a report has none of them
 		if f := cmd.Flags().Lookup(name); f != nil {
 			f.Hidden = true
 		}
@@ -105,37 +105,45 @@ func (r *reporting) run(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	captures, records, err := sortInputs(r.inputs)
-	if err != nil {
+	c, inputErr := r.collect(ctx, opt)
+	if c == nil {
+		return inputErr
+	}
+	result := c.Report()
+	if err := r.write(result); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		inputErr = oneLine(inputErr, errors.New("interrupted: the report is of what was read so far"))
+	}
+	return oneLine(inputErr, opt.Places.Err())
+}
+
+// collect reads all inputs. The collector is nil where nothing could be read;
+// otherwise the error is of what could not.
+func (r *reporting) collect(ctx context.Context, opt report.Options) (*report.Collector, error) {
+	captures, records := sortInputs(r.inputs)
 	c := report.NewCollector(opt)
 	in := report.Inputs{Captures: len(captures), RecordFiles: len(records)}
 	var facts *report.CaptureFacts
-	var captureErr error
+	var errs []error
 	if len(captures) > 0 {
-		if facts, captureErr = r.analyse(ctx, captures, opt.Rules, c); facts == nil {
-			return captureErr
+		var err error
+		if facts, err = r.analyse(ctx, captures, opt.Rules, c); facts == nil {
+			return nil, err
 		}
+		errs = append(errs, err)
 	}
-	recordErrs := make([]error, 0, len(records))
 	for _, path := range records {
 		err := readRecordFile(ctx, path, c.Add)
 		var bad *report.BadLines
 		if errors.As(err, &bad) {
 			in.BadLines += bad.Count
 		}
-		recordErrs = append(recordErrs, err)
+		errs = append(errs, err)
 	}
 	c.SetInputs(in, facts)
-	result := c.Report()
-	if err := r.write(result); err != nil {
-		return err
-	}
-	if ctx.Err() != nil {
-		captureErr = oneLine(captureErr, errors.New("interrupted: the report is of what was read so far"))
-	}
-	return oneLine(captureErr, oneLine(recordErrs...), opt.Places.Err())
+	return c, oneLine(errs...)
 }
 
 // options opens what the flags name.
@@ -164,7 +172,7 @@ func (r *reporting) options() (opt report.Options, done func(), err error) {
 
 // sortInputs tells captures from flow records. Standard input is a capture; so
 // is what cannot be told, whose reader says best what is wrong with it.
-func sortInputs(paths []string) (captures, records []string, err error) {
+func sortInputs(paths []string) (captures, records []string) {
 	for _, path := range paths {
 		if path == "-" {
 			captures = append(captures, path)
@@ -177,7 +185,7 @@ func sortInputs(paths []string) (captures, records []string, err error) {
 		}
 		captures = append(captures, path)
 	}
-	return captures, records, nil
+	return captures, records
 }
 
 // analyse runs captures through the pipeline. facts are nil where nothing could

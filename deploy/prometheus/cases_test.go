@@ -42,7 +42,7 @@ func scenarios(t testing.TB) []*scenario {
 	list = append(list, appCases(ordinary, afternoon)...)
 	list = append(list, tapCases(afternoon)...)
 	list = append(list, namingCases(ordinary)...)
-	return append(list, daemonCases(afternoon)...)
+	return append(list, daemonCases(afternoon.part(at(2, 0), at(5, 0)))...)
 }
 
 // unhealthy has nametap say after two hours that its tap is not to be believed.
@@ -89,19 +89,15 @@ func appCases(ordinary, afternoon page) []*scenario {
 	absent := afternoon.clone()
 	absent.app("whatsapp").vanish(noon, at(5, 30))
 
-	// Three of ten transfers fail and are tried again.
+	// Three of ten connections fail and are tried again; as many as ever work.
 	partial := ordinary.clone()
 	from, to := at(25, 0), at(28, 0)
-	for _, name := range []string{"nametap_uplink_bytes_total", "nametap_downlink_bytes_total"} {
-		partial.of(name, "app=whatsapp").times(from, to, 0.65)
-	}
-	partial.of("nametap_tcp_connection_attempts_total", "app=whatsapp").times(from, to, 1.45)
+	partial.of("nametap_tcp_connection_attempts_total", "app=whatsapp").times(from, to, 1.43)
+	partial.of("nametap_flows_opened_total", "app=whatsapp").times(from, to, 1.43)
 
 	// Half of all round trips take twice as long, or longer: a bucket further.
 	slow := ordinary.clone()
-	for _, class := range []string{"chat", "photo", "audio", "video"} {
-		delay(slow, class, from, to)
-	}
+	delay(slow, "chat", from, to)
 
 	lossy := ordinary.clone()
 	for _, name := range []string{"nametap_tcp_uplink_retransmitted_segments_total", "nametap_tcp_downlink_retransmitted_segments_total"} {
@@ -230,7 +226,7 @@ func namingCases(ordinary page) []*scenario {
 }
 
 func daemonCases(afternoon page) []*scenario {
-	noon := at(3, 30)
+	noon := at(1, 30)
 	with := func(change func(p *page)) page {
 		p := afternoon.clone()
 		change(&p)

@@ -97,18 +97,31 @@ func inside(t testing.TB, name string, f func() error) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends here
-		err := unix.Setns(fd, unix.CLONE_NEWNET)
-		if err == nil {
+	onLostThread(func() {
+		if err = unix.Setns(fd, unix.CLONE_NEWNET); err == nil {
 			err = f()
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// onLostThread runs f on a thread that ends with it. The first thread cannot
+// end, and would stay in the namespace.
+func onLostThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			onLostThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		f()
+	}()
+	<-done
 }
 
 // serve starts the servers in namespace B and returns what the child must know.

@@ -101,8 +101,10 @@ func TestTable(t *testing.T) {
 	table.init(2)
 	k := key{1, netip.MustParseAddrPort("192.0.2.1:443")}
 	older, newer := new(1), new(2)
-	if !table.reserve() || !table.reserve() || table.reserve() {
-		t.Fatal("a table for two has two places")
+	for place, want := range []bool{true, true, false} {
+		if table.reserve() != want {
+			t.Fatalf("place %d of a table for two: want %v", place, want)
+		}
 	}
 	table.put(k, older)
 	table.put(k, newer) // of another source address

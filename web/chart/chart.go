@@ -57,7 +57,7 @@ type Chart struct {
 
 // Size of the picture in its own units; the page scales it.
 const (
-	width, height         = 360, 132
+	width, height         = 280, 124
 	left, right           = 4, 4
 	top, bottom           = 14, 16
 	plotWidth             = width - left - right
@@ -174,7 +174,8 @@ func (c *Chart) at(t time.Time) float64 {
 
 func (c *Chart) spans(b *strings.Builder) {
 	for _, s := range c.Spans {
-		from, to := c.at(s.From), c.at(s.To)
+		// A bin stands where it begins, and is drawn to both sides of that.
+		from, to := c.at(s.From.Add(-c.Step/2)), c.at(s.To.Add(-c.Step/2))
 		if to <= from {
 			continue
 		}
@@ -204,7 +205,7 @@ var intervals = []time.Duration{
 }
 
 // mostLabels is how many fit.
-const mostLabels = 7
+const mostLabels = 6
 
 func (c *Chart) times(b *strings.Builder) {
 	if c.Bins < 2 {

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nametap/nametap/atlas"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/report"
+)
+
+func newAtlas() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "atlas",
+		Short: "Hold what this network sees against the rest of the world (RIPE Atlas)",
+		Long: `atlas writes the definition of a RIPE Atlas measurement that resolves an app's
+names from probes all over the world, and compares its results with what a tap
+has seen. It talks to nobody itself.`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newAtlasDefinition(), newAtlasCompare())
+	return cmd
+}
+
+func newAtlasDefinition() *cobra.Command {
+	m := atlas.Measurement{Probes: 600}
+	var rules, app, class string
+	var names []string
+	cmd := &cobra.Command{
+		Use:   "definition",
+		Short: "Print the measurement to ask of RIPE Atlas",
+		Long: `definition prints the body of a POST to the RIPE Atlas API: one DNS measurement
+for each name, answered by the resolvers of the probes themselves. The names are
+those that the rules give as examples of the class, unless --name says others.`,
+		Example: `  nametap atlas definition --class chat > chat.json
+  nametap atlas definition --name e1.whatsapp.net,mmg.whatsapp.net --probes 100
+  curl -H "Authorization: Key $KEY" --json @chat.json https://atlas.ripe.net/api/v2/measurements/`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			m.Names = names
+			if len(names) == 0 {
+				r, err := rulesFrom(rules)
+				if err != nil {
+					return err
+				}
+				if m.Names, err = exampleNames(r, app, class); err != nil {
+					return err
+				}
+			}
+			if err := m.Write(cmd.OutOrStdout()); err != nil {
+				return usageError{err}
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&rules, "rules", "", "naming scheme `FILE` (default: built in)")
+	f.StringVar(&app, "app", "whatsapp", "the app whose names to resolve")
+	f.StringVar(&class, "class", "chat", "the class whose names to resolve")
+	f.StringSliceVar(&names, "name", nil, "names to resolve instead")
+	f.IntVar(&m.Probes, "probes", m.Probes, "how many probes to ask for")
+	f.BoolVar(&m.IPv6, "ipv6", false, "ask for AAAA records as well")
+	f.IntVar(&m.Interval, "interval", 0, "`SECONDS` between rounds; 0 for one round")
+	return cmd
+}
+
+// exampleNames are the examples that the rules give for a class.
+func exampleNames(rules *classify.Rules, app, class string) ([]string, error) {
+	for _, a := range rules.Apps() {
+		if a.Name != app {
+			continue
+		}
+		for i := range a.Classes {
+			if a.Classes[i].Name != class {
+				continue
+			}
+			var names []string
+			for _, e := range a.Classes[i].Match {
+				names = append(names, e.Name)
+			}
+			if len(names) == 0 {
+				return nil, fmt.Errorf("%s: class %s/%s has no examples; give the names with --name", rules.File(), app, class)
+			}
+			return names, nil
+		}
+	}
+	return nil, usagef("the rules have no class %s/%s; nametap rules show lists them", app, class)
+}
+
+// comparing is one comparison of results with inputs.
+type comparing struct {
+	*settings
+	with         []string
+	format       string
+	asnDB, geoDB string
+	prefixes     string
+	results      []string
+	out, errs    io.Writer
+}
+
+func newAtlasCompare() *cobra.Command {
+	c := &comparing{settings: &settings{}, format: "table"}
+	cmd := &cobra.Command{
+		Use:   "compare RESULTS...",
+		Short: "Compare results with what a tap saw",
+		Long: `compare reads RIPE Atlas DNS results (an array, or one object a line; plain, gzip
+or zstd) and the captures or flow records that --with names. It prints how the
+two sets of addresses of the same classes agree, how many addresses a given
+number of answers shows (each shows only a part of a pool), what the countries
+and networks of the probes were told, and, apart, private and lying answers.`,
+		Example: `  nametap atlas compare results.json --with trace.pcap
+  nametap atlas compare results.json --with flows.jsonl.zst --asn-db asn.mmdb --geo-db country.mmdb --format json`,
+		Args: atLeast(1, "a file of RIPE Atlas results"),
+		RunE: func(cmd *cobra.Command, results []string) error {
+			if err := c.check(); err != nil {
+				return err
+			}
+			if c.format != "table" && c.format != "json" {
+				return usagef("--format is table or json, not %q", c.format)
+			}
+			if len(c.with) == 0 {
+				return usagef("name captures or flow records to compare with: --with INPUT")
+			}
+			c.results, c.out, c.errs = results, cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return c.run(cmd.Context())
+		},
+	}
+	c.register(cmd)
+	for _, name := range []string{"flows", "ping", "subscriber-ids"} { // none of them is written here
+		if f := cmd.Flags().Lookup(name); f != nil {
+			f.Hidden = true
+		}
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&c.with, "with", nil, "captures or flow-record `FILES` to compare with")
+	f.StringVar(&c.format, "format", c.format, "table or json")
+	f.StringVar(&c.asnDB, "asn-db", "", "MMDB `FILE` that knows autonomous systems")
+	f.StringVar(&c.geoDB, "geo-db", "", "MMDB `FILE` that knows countries")
+	f.StringVar(&c.prefixes, "prefixes", "", "CSV `FILE` of prefix, asn, org, country")
+	return cmd
+}
+
+func (c *comparing) run(ctx context.Context) error {
+	rules, err := c.loadRules()
+	if err != nil {
+		return err
+	}
+	places, err := report.OpenPlaces(c.asnDB, c.geoDB, c.prefixes)
+	if err != nil {
+		return err
+	}
+	defer places.Close()
+	cmp := atlas.NewComparer(func(a netip.Addr) atlas.Place {
+		p := places.Lookup(a)
+		return atlas.Place{ASN: p.ASN, Org: p.Org, Country: p.Country}
+	})
+	var resultErr error
+	for _, path := range c.results {
+		resultErr = oneLine(resultErr, readResults(path, cmp.Add))
+	}
+	passive, inputErr := c.passive(ctx, rules, cmp.Names())
+	if passive == nil && inputErr != nil {
+		return oneLine(resultErr, inputErr)
+	}
+	result := cmp.Compare(passive)
+	write := result.WriteTable
+	if c.format == "json" {
+		write = result.WriteJSON
+	}
+	if err := write(c.out); err != nil {
+		return fmt.Errorf("writing the comparison: %w", err)
+	}
+	return oneLine(resultErr, inputErr, places.Err())
+}
+
+// passive returns the addresses that the inputs have for the classes of names.
+func (c *comparing) passive(ctx context.Context, rules *classify.Rules, names []string) ([]netip.Addr, error) {
+	r := &reporting{settings: c.settings, inputs: c.with, out: io.Discard, errs: c.errs}
+	col, err := r.collect(ctx, report.Options{Rules: rules})
+	if col == nil {
+		return nil, err
+	}
+	wanted := map[[2]string]bool{}
+	for _, n := range names {
+		if v := rules.Match(n); v.App != classify.OtherName {
+			wanted[[2]string{v.App, v.Class}] = true
+		}
+	}
+	out := []netip.Addr{}
+	for class := range wanted {
+		out = append(out, col.Servers(class[0], class[1])...)
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out), err
+}
+
+func readResults(path string, add func(*atlas.Answer)) error {
+	f, err := os.Open(path)
+	if err != nil {
+		var cause *os.PathError
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return fmt.Errorf("%s: cannot be opened: %w", path, err)
+	}
+	defer func() { _ = f.Close() }() // only read from
+	in, done, err := report.Unpack(f)
+	if err != nil {
+		return fmt.Errorf("%s: cannot be read: %w", path, err)
+	}
+	defer done()
+	return atlas.Read(path, bufio.NewReader(in), add)
+}

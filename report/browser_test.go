@@ -1,0 +1,250 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/nametap/nametap/synth"
+)
+
+// browser starts a headless Chromium whose every connection would end in a trap.
+func browser(t *testing.T) (context.Context, *trap) {
+	t.Helper()
+	var chromium string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			chromium = path
+			break
+		}
+	}
+	if chromium == "" {
+		t.Skip("no Chromium: apt-get install chromium")
+	}
+	tr := &trap{}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: tr, ReadHeaderTimeout: time.Second}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	options := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
+	options = append(options,
+		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+		chromedp.ProxyServer("http://"+listener.Addr().String()),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("no-first-run", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true),
+	)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancel)
+	return ctx, tr
+}
+
+// trap is a proxy that nobody should ask.
+type trap struct {
+	mu    sync.Mutex
+	asked []string
+}
+
+func (t *trap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t.mu.Lock()
+	t.asked = append(t.asked, r.Method+" "+r.Host)
+	t.mu.Unlock()
+	http.Error(w, "nothing leaves", http.StatusTeapot)
+}
+
+// listen notes what a page says and asks for.
+func listen(ctx context.Context) func() []string {
+	var mu sync.Mutex
+	var out []string
+	add := func(format string, args ...any) {
+		mu.Lock()
+		out = append(out, fmt.Sprintf(format, args...))
+		mu.Unlock()
+	}
+	chromedp.ListenTarget(ctx, func(ev any) {
+		switch e := ev.(type) {
+		case *runtime.EventConsoleAPICalled:
+			add("console %s", e.Type)
+		case *runtime.EventExceptionThrown:
+			add("exception %s", e.ExceptionDetails.Error())
+		case *log.EventEntryAdded:
+			add("log %s: %s", e.Entry.Level, e.Entry.Text)
+		case *network.EventRequestWillBeSent:
+			if u := e.Request.URL; !strings.HasPrefix(u, "file:") && !strings.HasPrefix(u, "data:") {
+				add("request %s", u)
+			}
+		}
+	})
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return out
+	}
+}
+
+// survey is what a script finds in the page.
+type survey struct {
+	Figures, Charts, EmptyCharts, Unnamed, Tables, Untitled, Overflow, Headings, Sections int
+	Painted                                                                               float64
+	Problems                                                                              []string
+}
+
+const surveyScript = `(() => {
+  const all = (q, r) => [...(r || document).querySelectorAll(q)];
+  const s = {Figures: 0, Charts: 0, EmptyCharts: 0, Unnamed: 0, Tables: 0, Untitled: 0, Overflow: 0, Headings: 0, Sections: 0, Painted: 0, Problems: []};
+  for (const f of all("figure")) {
+    s.Figures++;
+    if (!f.querySelector("figcaption h3") || !f.querySelector("details table tbody tr")) s.Problems.push("figure without caption or table: " + f.textContent.slice(0, 40));
+    const data = JSON.parse(f.querySelector("script").textContent);
+    const points = data.series.reduce((n, x) => n + x.y.filter((y) => y !== null).length, 0);
+    for (const svg of all("svg.chart", f)) {
+      s.Charts++;
+      const drawn = all("path.l[class*=' s'],path.f[class*=' a']", svg).filter((p) => p.getAttribute("d").length > 8);
+      if (!points || !drawn.length) { s.EmptyCharts++; s.Problems.push("empty: " + f.querySelector("h3").textContent); }
+      const title = svg.querySelector("title"), desc = svg.querySelector("desc");
+      if (!title.textContent || !desc.textContent || svg.getAttribute("role") !== "img" || svg.tabIndex !== 0 ||
+          svg.getAttribute("aria-labelledby") !== title.id + " " + desc.id) s.Unnamed++;
+      for (const t of all("text", svg)) if (/NaN|undefined|Infinity/.test(t.textContent)) s.Problems.push("text " + t.textContent);
+    }
+  }
+  for (const t of all("table")) { s.Tables++; if (!t.querySelector("thead th[scope=col]") || !t.querySelector("tbody th[scope=row]")) s.Untitled++; }
+  s.Headings = all("h1").length; s.Sections = all("section[aria-labelledby] > h2").length;
+  s.Overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const ids = all("[id]").map((e) => e.id);
+  if (new Set(ids).size !== ids.length) s.Problems.push("ids that stand twice");
+  for (const a of all("nav a")) if (!document.querySelector(a.getAttribute("href"))) s.Problems.push("link to nowhere " + a.href);
+  const paint = performance.getEntriesByName("first-contentful-paint")[0];
+  s.Painted = paint ? paint.startTime : -1;
+  return s;
+})()`
+
+// TestPageInBrowser opens the report as a reader does.
+func TestPageInBrowser(t *testing.T) {
+	ctx, tr := browser(t)
+	x := trace(t, "outage-2014", synth.Options{})
+	events, err := ReadEvents(write(t, "posts.csv", "time,posts\n2014-02-22 17:40,100\n2014-02-22 18:40,300\n2014-02-22 20:40,200\n2014-02-22 22:40,10\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	places, err := OpenPlaces("", "", write(t, "p.csv", "prefix,asn,org,country,city,lat,lon\n0.0.0.0/0,36351,SoftLayer,US,Dallas,32.78,-96.80\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "report.html")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.report(Options{Tap: &Position{48.21, 16.37}, Events: events, Places: places}).WriteHTML(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	heard := listen(ctx)
+	for _, width := range []int64{400, 900, 1400} {
+		var s survey
+		var fontSize float64
+		err := chromedp.Run(ctx, network.Enable(), log.Enable(), chromedp.EmulateViewport(width, 900), chromedp.Navigate("file://"+path),
+			chromedp.Evaluate(surveyScript, &s),
+			// The size in which a chart's text is shown, after scaling.
+			chromedp.Evaluate(`Math.min(...[...document.querySelectorAll("svg.chart")].filter((s) => s.clientWidth > 0).map((s) => 12 * s.getBoundingClientRect().width / s.viewBox.baseVal.width))`, &fontSize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Problems) > 0 || s.EmptyCharts > 0 || s.Unnamed > 0 || s.Untitled > 0 {
+			t.Errorf("%d pixels: %+v", width, s)
+		}
+		if s.Figures < 20 || s.Charts != 2*s.Figures || s.Sections != 9 || s.Headings != 1 {
+			t.Errorf("%d pixels: %+v", width, s)
+		}
+		if s.Overflow > 0 {
+			t.Errorf("%d pixels: the page is %d wider than the window", width, s.Overflow)
+		}
+		if fontSize < 9 {
+			t.Errorf("%d pixels: text of charts is shown in %.1f pixels", width, fontSize)
+		}
+		t.Logf("%d pixels: first contentful paint after %.0f ms, %d figures", width, s.Painted, s.Figures)
+		if s.Painted < 0 || s.Painted > 1000 {
+			t.Errorf("%d pixels: first paint after %v ms", width, s.Painted)
+		}
+	}
+	readValues(ctx, t)
+	if out := heard(); len(out) > 0 {
+		t.Errorf("the page said or asked: %v", out)
+	}
+	// Chromium itself calls home whatever it is told; the page must not.
+	for _, a := range tr.asked {
+		if !strings.Contains(a, "google") && !strings.Contains(a, "gvt1") {
+			t.Errorf("asked for %s", a)
+		}
+	}
+}
+
+// readValues moves pointer and keys over a chart.
+func readValues(ctx context.Context, t *testing.T) {
+	t.Helper()
+	var byKey, byPointer, after, live string
+	const chart = `document.querySelector("#experience figure svg.wide")`
+	const out = `document.querySelector("#experience figure .read")`
+	err := chromedp.Run(ctx,
+		chromedp.Evaluate(chart+`.focus(); `+out+`.getAttribute("aria-live")`, &live),
+		chromedp.KeyEvent("\ue014"), // right arrow
+		chromedp.Evaluate(out+`.textContent`, &byKey),
+		chromedp.Evaluate(`(() => { const s = `+chart+`, b = s.getBoundingClientRect();
+			s.dispatchEvent(new PointerEvent("pointermove", {clientX: b.left + b.width * 0.6, clientY: b.top + 20}));
+			return `+out+`.textContent + "|" + s.querySelectorAll(".pointer circle").length; })()`, &byPointer),
+		chromedp.Evaluate(chart+`.dispatchEvent(new PointerEvent("pointerleave")); `+out+`.textContent`, &after),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("by key %q, by pointer %q", byKey, byPointer)
+	if !strings.Contains(byKey, "photo") || !strings.Contains(byKey, "%") || live != "polite" {
+		t.Errorf("the arrow key reads %q (aria-live %q)", byKey, live)
+	}
+	if !strings.Contains(byPointer, "video") || !strings.HasSuffix(byPointer, "|3") || after != "" {
+		t.Errorf("the pointer reads %q, and %q when it has left", byPointer, after)
+	}
+}
+
+// TestPageWithoutScript: with JavaScript off everything but the read-out is
+// there.
+func TestPageWithoutScript(t *testing.T) {
+	x := trace(t, "quiet-hour", synth.Options{})
+	var b strings.Builder
+	if err := x.report(Options{}).WriteHTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	html := b.String()
+	for _, bad := range []string{"<noscript", "hidden>", "src=", "@import", "url(", "http://", "https://", " style=", " onclick"} {
+		if strings.Contains(html, bad) {
+			t.Errorf("%q in the page", bad)
+		}
+	}
+	if n := strings.Count(html, "<svg class=\"chart wide\""); n < 10 {
+		t.Errorf("%d charts are drawn", n)
+	}
+	if !strings.Contains(html, "default-src &#39;none&#39;") {
+		t.Error("no content security policy")
+	}
+}
