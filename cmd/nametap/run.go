@@ -54,6 +54,9 @@ the command line wins.`,
 			if len(d.interfaces) == 0 {
 				return usagef("name the interface of the tap with --interface")
 			}
+			if mode := capture.Mode(d.capture); mode != capture.ModePacket && mode != capture.ModeXDP {
+				return usagef("--capture is packet or xdp, not %q", d.capture)
+			}
 			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -62,8 +65,8 @@ the command line wins.`,
 	f.StringVar(&config, "config", "", "take flags from a YAML `FILE`")
 	f.StringVar(&d.listen, "listen", "127.0.0.1:9108", "serve HTTP on `ADDR`")
 	f.StringVar(&d.webConfig, "web-config", "", "Prometheus web configuration `FILE`: TLS and basic authentication")
-	d.ring = 64 << 20
-	f.Var(&d.ring, "ring", "capture ring of each interface")
+	f.Var(&d.ring, "ring", "capture ring of each interface (default: rides out a stall of 300 ms at 0.5 M packets/s)")
+	f.StringVar(&d.capture, "capture", "packet", "how to capture: packet (AF_PACKET), or xdp (AF_XDP), which takes all that the port receives and is for a dedicated tap port only")
 	d.register(cmd)
 	d.registerWatch(cmd)
 	return cmd
@@ -75,6 +78,7 @@ type daemon struct {
 	lookout
 	interfaces        []string
 	listen, webConfig string
+	capture           string
 	ring              bytesize
 }
 
@@ -106,10 +110,13 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	source, err := capture.OpenLive(capture.LiveConfig{
-		Interfaces: d.interfaces, RingBytes: int(d.ring), Promiscuous: true, Filter: d.filter,
+		Interfaces: d.interfaces, RingBytes: int(d.ring), Promiscuous: true, Filter: d.filter, Mode: capture.Mode(d.capture),
 	})
 	if err != nil {
 		return err
+	}
+	if notice := capture.Mode(d.capture).Notice(); notice != "" {
+		log.Warn(notice)
 	}
 	defer func() { _ = source.Close() }() // capturing is over by then
 	err = d.serve(ctx, engine, source, log)

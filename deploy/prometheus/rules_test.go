@@ -172,7 +172,9 @@ func (s *scenario) file(dir string) (string, error) {
 	}
 	var b strings.Builder
 	every := max(s.every, 1)
-	fmt.Fprintf(&b, "# %s\nrule_files: [%q, %q]\nevaluation_interval: %dm\ntests:\n  - interval: 1m\n    input_series:\n", s.name, rules[0], rules[1], every)
+	fmt.Fprintf(&b, "# %s\nrule_files: [%q, %q]\nevaluation_interval: %dm\n"+
+		// promtool takes them in any order otherwise.
+		"group_eval_order: [nametap-recordings, nametap-apps, nametap-tap, nametap-naming, nametap-daemon]\ntests:\n  - interval: 1m\n    input_series:\n", s.name, rules[0], rules[1], every)
 	for _, x := range s.page {
 		fmt.Fprintf(&b, "      - {series: '%s', values: '%s'}\n", x.id(), x.values())
 	}
