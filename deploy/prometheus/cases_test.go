@@ -193,7 +193,7 @@ func tapCases(afternoon page) []*scenario {
 	gone.traffic().times(noon, noon+40, 0.04)
 
 	return []*scenario{
-		{"tap cut", cut, []expect{{"NametapNoPackets", "", noon + 2, noon + 9, noon + 40, noon + 42}}, 1},
+		{"tap cut", cut, []expect{{"NametapNoPackets", "", noon + 2, noon + 9, noon + 39, noon + 42}}, 1},
 		{"restart", restart, nil, 1},
 		{"one direction cut", half, []expect{
 			{"NametapOneSided", "", noon + 5, noon + 15, noon + 59, noon + 75},
