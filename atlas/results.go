@@ -229,8 +229,7 @@ func give(a Answer, m *message, f *failure, add func(*Answer)) {
 	add(&a)
 }
 
-// parse reads the message. What stands before a break is kept: a probe's buffer
-// may be shorter than the message.
+// parse reads the message.
 func (a *Answer) parse(abuf string) {
 	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(abuf))
 	if err != nil {
@@ -238,14 +237,12 @@ func (a *Answer) parse(abuf string) {
 		return
 	}
 	var m dns.Msg
-	if err := m.Unpack(b); err != nil && len(m.Question) == 0 || !m.Response {
+	if err := m.Unpack(b); err != nil || len(m.Question) == 0 || !m.Response {
 		a.Failure = Malformed
 		return
 	}
 	a.Rcode = m.Rcode
-	if len(m.Question) > 0 {
-		a.Name = strings.ToLower(strings.TrimSuffix(m.Question[0].Name, "."))
-	}
+	a.Name = strings.ToLower(strings.TrimSuffix(m.Question[0].Name, "."))
 	for _, rr := range m.Answer {
 		var ip []byte
 		switch x := rr.(type) {

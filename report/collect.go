@@ -52,6 +52,7 @@ type Collector struct {
 	list  []*class
 
 	first, last int64
+	lastStart   int64 // of a flow
 	flows       uint64
 	users       *distinct
 
@@ -186,6 +187,7 @@ func (c *Collector) Add(r *Record) {
 		c.first = r.Start
 	}
 	c.last = max(c.last, r.End)
+	c.lastStart = max(c.lastStart, r.Start)
 	c.flows++
 	user := hashAddr(r.Subscriber, true)
 	c.users.add(user)

@@ -100,6 +100,9 @@ func signalLine(key classKey, id int, row []*displayBin) SignalLine {
 // detectEvents runs the detector over the bins.
 func (c *Collector) detectEvents(s *OutageSection) {
 	first, row := c.detect.row()
+	if len(row) == 0 {
+		return
+	}
 	if time.Duration(c.detect.width) != detect.Width {
 		s.remark("The input is longer than the %d bins of %v that the detector keeps; no events were looked for. Give it in parts.", detectBins, detect.Width)
 		return
@@ -115,6 +118,9 @@ func (c *Collector) detectEvents(s *OutageSection) {
 		}
 		events = append(events, e)
 	}
+	// After the last flow has begun there are only ends: what was selected by
+	// its start would look like traffic that stops.
+	row = row[:min(len(row), int((c.lastStart-first)/c.detect.width)+1)]
 	for i, b := range row {
 		for _, e := range d.Step(c.step(first+int64(i)*c.detect.width, b)) {
 			note(e)

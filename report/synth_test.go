@@ -375,6 +375,21 @@ func TestDoesNotGrow(t *testing.T) {
 	}
 }
 
+// TestTailIsNoOutage: flows that were selected by their start leave a tail of
+// ends, which is no failure of anything.
+func TestTailIsNoOutage(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	c := NewCollector(Options{})
+	for i := range uint64(100_000) {
+		rec := forge(r, i, 3_000_000) // a day of the month
+		rec.End = rec.Start + int64(r.ExpFloat64()*float64(20*time.Minute))
+		c.Add(&rec)
+	}
+	if e := c.Report().Outage; len(e.Events) > 0 || e.Judged < 200 {
+		t.Errorf("%d bins judged, events %+v", e.Judged, e.Events)
+	}
+}
+
 // TestSharedCaptures: every real capture gives a report, says plainly what it
 // lacks, and writes as JSON and HTML.
 func TestSharedCaptures(t *testing.T) {

@@ -164,7 +164,10 @@ func (p *page) content(s span) content {
 		}
 	}
 	series := p.watch.Series(s.Long, "")
-	d := drawer{start: parse(series.Start), step: time.Duration(series.Step * float64(time.Second)), bins: series.Bins}
+	d := drawer{start: parse(series.Start), step: time.Duration(series.Step * float64(time.Second)), bins: series.Bins, together: 1}
+	if series.Bins > mostBins && series.Bins%perPoint == 0 {
+		d.together = perPoint
+	}
 	for i := range series.Apps {
 		whole := &series.Apps[i]
 		if silent(whole) {
@@ -232,11 +235,19 @@ func parse(stamp *string) time.Time {
 	return t
 }
 
+// A chart is some hundred points wide: where there are many more short bins, a
+// few of them make a point.
+const (
+	mostBins = 300
+	perPoint = 6
+)
+
 // drawer makes charts over one stretch of time.
 type drawer struct {
-	start time.Time
-	step  time.Duration
-	bins  int
+	start    time.Time
+	step     time.Duration
+	bins     int
+	together int // bins to a point
 }
 
 // pictures are the charts of a class or app.
@@ -248,11 +259,11 @@ func (d *drawer) pictures(s *watch.ClassSeries, id string, events []watch.Event)
 	draw := func(n int, title string, form chart.Form, format func(float64) string, scale func(float64) float64, series ...chart.Series) picture {
 		c := chart.Chart{
 			ID: fmt.Sprintf("%s-%d", id, n), Title: strings.TrimSpace(s.App+" "+s.Class) + ": " + title,
-			Start: d.start, Step: d.step, Bins: d.bins, Form: form, Spans: marks, Format: format,
+			Start: d.start, Step: d.step * time.Duration(d.together), Bins: d.bins / d.together, Form: form, Spans: marks, Format: format,
 		}
 		p := picture{Title: title}
 		for _, x := range series {
-			x.Values = scaled(x.Values, scale)
+			x.Values = scaled(mean(x.Values, d.together), scale)
 			c.Series = append(c.Series, x)
 			p.Keys = append(p.Keys, key{x.Name, x.Class, newest(x.Values, format)})
 		}
@@ -288,6 +299,28 @@ func rated(s *watch.ClassSeries) bool {
 		}
 	}
 	return false
+}
+
+// mean returns the means of so many neighbours each.
+func mean(values []*float64, together int) []*float64 {
+	if together == 1 {
+		return values
+	}
+	out := make([]*float64, len(values)/together)
+	for i := range out {
+		sum, n := 0.0, 0
+		for _, v := range values[i*together : (i+1)*together] {
+			if v != nil {
+				sum += *v
+				n++
+			}
+		}
+		if n > 0 {
+			sum /= float64(n)
+			out[i] = &sum
+		}
+	}
+	return out
 }
 
 func scaled(values []*float64, scale func(float64) float64) []*float64 {

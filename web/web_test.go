@@ -402,6 +402,14 @@ func TestPageIsMadeOnce(t *testing.T) {
 	}
 }
 
+func TestMean(t *testing.T) {
+	number := func(v float64) *float64 { return &v }
+	got := mean([]*float64{number(1), number(3), nil, number(5), nil, nil}, 2)
+	if len(got) != 3 || *got[0] != 2 || *got[1] != 5 || got[2] != nil {
+		t.Errorf("means %v", got)
+	}
+}
+
 func TestFormat(t *testing.T) {
 	for _, tt := range []struct{ got, want string }{
 		{bits(0), "0\u202fbit/s"},

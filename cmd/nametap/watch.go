@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -71,12 +72,16 @@ func (l *lookout) watch(cfg *probe.Config, log *slog.Logger) error {
 	return nil
 }
 
+// leastBetweenSaves is on the wall's clock.
+const leastBetweenSaves = 10 * time.Second
+
 func (l *lookout) follow() {
-	saved := int64(0)
+	bin, saved := int64(0), time.Now()
 	for s := range l.snapshots {
 		l.watcher.Observe(s)
-		if bin := s.Time / int64(watch.Coarse); bin != saved {
-			saved = bin
+		// In quick motion there is a bin each second, and no need to save it.
+		if n := s.Time / int64(watch.Coarse); n != bin && time.Since(saved) >= leastBetweenSaves {
+			bin, saved = n, time.Now()
 			l.keep()
 		}
 	}

@@ -72,7 +72,13 @@ func (c *Chart) SVG() string {
 	fmt.Fprintf(b, `<title id="%s-t">%s</title><desc id="%s-d">%s</desc>`, c.ID, html.EscapeString(c.Title), c.ID, html.EscapeString(c.describe()))
 	y := func(v float64) float64 { return top + plotHeight*(high-v)/(high-low) }
 	c.spans(b)
-	c.levels(b, y, low, high)
+	marks := []float64{high, high / 2}
+	if low < 0 {
+		marks[1] = low
+	}
+	for _, v := range marks {
+		fmt.Fprintf(b, `<line class="grid" x1="%d" x2="%d" y1="%s" y2="%s"/>`, left, width-right, num(y(v)), num(y(v)))
+	}
 	c.times(b)
 	switch c.Form {
 	case Mirrored:
@@ -84,7 +90,11 @@ func (c *Chart) SVG() string {
 			c.line(b, &s, y)
 		}
 	}
-	fmt.Fprintf(b, `<line class="axis" x1="%d" x2="%d" y1="%s" y2="%s"/></svg>`, left, width-right, num(y(0)), num(y(0)))
+	fmt.Fprintf(b, `<line class="axis" x1="%d" x2="%d" y1="%s" y2="%s"/>`, left, width-right, num(y(0)), num(y(0)))
+	for _, v := range marks { // over everything else, to be read
+		fmt.Fprintf(b, `<text class="level" x="%d" y="%s">%s</text>`, left+1, num(y(v)-3), html.EscapeString(c.Format(math.Abs(v))))
+	}
+	b.WriteString("</svg>")
 	return b.String()
 }
 
@@ -181,20 +191,6 @@ func (c *Chart) spans(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, `<rect class="span %s" x="%s" y="%d" width="%s" height="%s"><title>%s</title></rect>`,
 			html.EscapeString(s.Class), num(from), top, num(to-from), num(plotHeight), html.EscapeString(s.Name))
-	}
-}
-
-// levels draws the lines and labels of the vertical axis.
-func (c *Chart) levels(b *strings.Builder, y func(float64) float64, low, high float64) {
-	marks := []float64{high}
-	if low < 0 {
-		marks = append(marks, low)
-	} else {
-		marks = append(marks, high/2)
-	}
-	for _, v := range marks {
-		fmt.Fprintf(b, `<line class="grid" x1="%d" x2="%d" y1="%s" y2="%s"/>`, left, width-right, num(y(v)), num(y(v)))
-		fmt.Fprintf(b, `<text class="level" x="%d" y="%s">%s</text>`, left+1, num(y(v)-3), html.EscapeString(c.Format(math.Abs(v))))
 	}
 }
 
