@@ -93,11 +93,15 @@ func TestRead(t *testing.T) {
 	}
 	for _, c := range []struct{ name, text, want string }{
 		{"one a line", object(`"result":{"abuf":"`+ok+`","rt":31.2,"ANCOUNT":3}`) + "\n", "42 e1.whatsapp.net 0 [158.85.58.15 158.85.58.16]"},
-		{"array", "[\n" + object(`"result":{"abuf":"`+ok+`"}`) + ",\n" + object(`"result":{"abuf":"`+six+`"}`) + "]\n",
-			"42 e1.whatsapp.net 0 [158.85.58.15 158.85.58.16]; 42 e1.whatsapp.net 0 [2a03:2880:f21f::1]"},
+		{
+			"array", "[\n" + object(`"result":{"abuf":"`+ok+`"}`) + ",\n" + object(`"result":{"abuf":"`+six+`"}`) + "]\n",
+			"42 e1.whatsapp.net 0 [158.85.58.15 158.85.58.16]; 42 e1.whatsapp.net 0 [2a03:2880:f21f::1]",
+		},
 		{"byte order mark", "\ufeff[" + object(`"result":{"abuf":"`+no+`"}`) + "]", "42 e1.whatsapp.net 3 []"},
-		{"the probe's resolvers", object(`"resultset":[{"time":1393090001,"result":{"abuf":"` + ok + `"}},{"error":{"timeout":5000}},{"error":{"nameserver":"no local resolvers found"}}]`),
-			"42 e1.whatsapp.net 0 [158.85.58.15 158.85.58.16]; 42 timeout; 42 network error"},
+		{
+			"the probe's resolvers", object(`"resultset":[{"time":1393090001,"result":{"abuf":"` + ok + `"}},{"error":{"timeout":5000}},{"error":{"nameserver":"no local resolvers found"}}]`),
+			"42 e1.whatsapp.net 0 [158.85.58.15 158.85.58.16]; 42 timeout; 42 network error",
+		},
 		{"timeout", object(`"error":{"timeout":5000}`), "42 timeout"},
 		{"old error", `{"fw":"1","msm_id":7,"prb_id":1,"from":"","dnserr":"TIMEOUT"}`, "1 timeout"},
 		{"old, error as text", `{"fw":4400,"prb_id":1,"error":"TUCONNECT"}`, "1 network error"},

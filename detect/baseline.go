@@ -173,9 +173,9 @@ func (h *history) baseline(start int64, floor *vector) (e [features]expected, ca
 	return summarize(same, floor), calibrated, true
 }
 
-// lately is what the last two hours were like.
-func (h *history) lately(floor *vector) [features]expected {
-	return summarize(h.recent[:min(h.learned, recentBins)], floor)
+// lately is what a feature was like in the last two hours.
+func (h *history) lately(f int) expected {
+	return robust(h.recent[:min(h.learned, recentBins)], f, floors[f])
 }
 
 func summarize(bins []packed, floor *vector) (e [features]expected) {

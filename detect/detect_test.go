@@ -61,6 +61,7 @@ var whens = []struct {
 // TestTrial simulates 28 days for each failure and each time at which it can
 // begin, and prints the table: go test -run TestTrial -v ./detect
 func TestTrial(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes long, and has no goroutines for the race detector to watch")
 	}
@@ -69,6 +70,9 @@ func TestTrial(t *testing.T) {
 	fmt.Fprintln(w, "failure\tbegins\tfound\tafter\tverdict\tstart off\tend off\tfalse alerts")
 	for _, c := range trialCases {
 		for i, when := range whens {
+			if testing.Short() && i > 0 {
+				break
+			}
 			runTrial(t, w, &c, when.name, when.bin, uint64(100+i))
 		}
 	}
@@ -142,6 +146,7 @@ func TestBeginsWithinABin(t *testing.T) {
 // TestQuiet: 28 days with rhythm, noise and spikes have no event at all, in a
 // big network, a small one, one with groups, and over a daylight-saving change.
 func TestQuiet(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(2) {
 		for _, c := range []struct {
 			name        string

@@ -64,7 +64,6 @@ func (h *history) judge(start int64, b *Bin, whole bool) (j judgement) {
 	if !ok {
 		return j
 	}
-	lately := h.lately(&floors)
 	v := featuresOf(b)
 	j.ok, j.calibrated = true, calibrated
 	j.expectedAttempts = count(e[logAttempts])
@@ -73,7 +72,7 @@ func (h *history) judge(start int64, b *Bin, whole bool) (j judgement) {
 	j.judgeAttempts(&v, &e)
 	j.judgeSuccess(b, &v, &e)
 	j.judgeBytes(b, &v, &e)
-	j.judgeAbsence(b, &v, &e, &lately)
+	j.judgeAbsence(h, b, &v, &e)
 	// A few flows carry most of a class's bytes; all classes together are steadier.
 	j.vanishedBytes = j.vanishedBytes && whole
 	j.oneSided = b.Flows >= leastFlows && float64(b.OneSided) > oneSidedShare*float64(b.Flows)
@@ -170,19 +169,17 @@ func (j *judgement) judgeBytes(b *Bin, v *vector, e *[features]expected) {
 // from what the season promises and from what was there just before: a season
 // that a feast has spoiled is not believed, and neither is the fall of an
 // evening.
-func (j *judgement) judgeAbsence(b *Bin, v *vector, season, lately *[features]expected) {
+func (j *judgement) judgeAbsence(h *history, b *Bin, v *vector, season *[features]expected) {
 	limit := vanishedNow
 	if j.calibrated {
 		limit = vanished
 	}
 	gone := func(f int, n uint64, least, sampling float64) bool {
-		for _, e := range []expected{season[f], lately[f]} {
+		missing := func(e expected) bool {
 			z := (e.mid - v[f]) / noise(e.spread, sampling/(count(e)+1))
-			if !(z >= zAlarm) || count(e) < least || float64(n) > limit*count(e) {
-				return false
-			}
+			return z >= zAlarm && count(e) >= least && float64(n) <= limit*count(e)
 		}
-		return true
+		return missing(season[f]) && missing(h.lately(f))
 	}
 	j.vanishedAttempts = gone(logAttempts, b.Attempts, leastExpected, 1)
 	j.vanishedBytes = j.calibrated && j.expectedAttempts >= leastForBytes &&

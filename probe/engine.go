@@ -405,7 +405,9 @@ func (e *Engine) datagram(c *chunk, at uint16, mark uint64, port uint16) {
 			return
 		}
 		if b := p.Payload(); len(b) < 3 || b[2]&0x80 == 0 {
-			e.counts.dnsQueries++
+			if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
+				e.counts.dnsQueries++
+			}
 			return
 		}
 	}

@@ -405,8 +405,8 @@ func TestGnTwoTapPoints(t *testing.T) {
 	if r := records[0]; r.Packets != [2]uint64{2, 1} || r.Retransmitted != [2]uint32{} || r.RTTHandshake[0] < 49_000 {
 		t.Errorf("packets %v, retransmitted %v, handshake %v", r.Packets, r.Retransmitted, r.RTTHandshake)
 	}
-	if s.Duplicates != 4 || s.DNS.Responses != 1 {
-		t.Errorf("%d copies, %d answers", s.Duplicates, s.DNS.Responses)
+	if s.Duplicates != 5 || s.DNS.Responses != 1 || s.DNS.Queries != 1 {
+		t.Errorf("%d copies, %d answers, %d queries", s.Duplicates, s.DNS.Responses, s.DNS.Queries)
 	}
 	records, s = run(t, g.list, func(c *Config) { c.Dedup = 0 })
 	var packets uint64

@@ -72,8 +72,11 @@ func (d *drawer) studyShares(s *WhoSection) []block {
 			continue
 		}
 		t.Rows = append(t.Rows, []cell{
-			{Text: title(a.App)}, value(float64(a.Bytes), chart.Bytes), value(a.ShareOfAll, chart.Share),
-			value(a.MediaShare, chart.Share), value(a.VideoShare, chart.Share), {Text: "75 %", Class: "n"}, {Text: "36 %", Class: "n"},
+			{Text: title(a.App)},
+			value(float64(a.Bytes), chart.Bytes), value(a.ShareOfAll, chart.Share),
+			value(a.MediaShare, chart.Share), value(a.VideoShare, chart.Share),
+			{Text: "75 %", Class: "n"},
+			{Text: "36 %", Class: "n"},
 		})
 	}
 	if len(t.Rows) == 0 {
@@ -139,8 +142,11 @@ func (d *drawer) shape(s *ShapeSection) []block {
 			media = "50 %"
 		}
 		t.Rows = append(t.Rows, []cell{
-			{Text: label(e.App + "/" + e.Class)}, value(e.Under10K, chart.Share), {Text: chat, Class: "n"},
-			value(e.Over70K, chart.Share), {Text: media, Class: "n"},
+			{Text: label(e.App + "/" + e.Class)},
+			value(e.Under10K, chart.Share),
+			{Text: chat, Class: "n"},
+			value(e.Over70K, chart.Share),
+			{Text: media, Class: "n"},
 		})
 	}
 	parts := []block{{Grid: grid}}
@@ -192,8 +198,10 @@ func (d *drawer) devices(s *DevicesSection) []block {
 			for _, x := range e.Steps {
 				marks = append(marks, chart.Mark{X: x.At, Label: chart.Duration(x.At)})
 				steps.Rows = append(steps.Rows, []cell{
-					{Text: e.OS}, text(kind), value(x.At, chart.Seconds), text(chart.Duration(x.From) + " … " + chart.Duration(x.To)),
-					{Text: chart.Format(x.Share, chart.Share), Class: "nw", Extra: bar(x.Share, min(ink, restInk))}, value(x.Significance, chart.Factor),
+					{Text: e.OS},
+					text(kind), value(x.At, chart.Seconds), text(chart.Duration(x.From) + " … " + chart.Duration(x.To)),
+					{Text: chart.Format(x.Share, chart.Share), Class: "nw", Extra: bar(x.Share, min(ink, restInk))},
+					value(x.Significance, chart.Factor),
 				})
 			}
 		}
@@ -269,7 +277,8 @@ func (d *drawer) hosting(s *HostingSection) []block {
 	for i := range s.Classes {
 		e := &s.Classes[i]
 		t.Rows = append(t.Rows, []cell{
-			{Text: label(e.App + "/" + e.Class)}, count1(uint64(e.Addresses)), count1(uint64(e.IPv6)), count1(uint64(e.Slash24)),
+			{Text: label(e.App + "/" + e.Class)},
+			count1(uint64(e.Addresses)), count1(uint64(e.IPv6)), count1(uint64(e.Slash24)),
 			count1(uint64(e.Slash16)), count1(uint64(e.Slash8)), count1(uint64(e.AlwaysOn)), count1(uint64(e.PeakOnly)),
 		})
 	}
@@ -294,7 +303,8 @@ func (d *drawer) owners(s *HostingSection) []block {
 		for i := range s.Systems[:min(len(s.Systems), listedOwners)] {
 			e := &s.Systems[i]
 			row := []cell{
-				{Text: asName(e)}, {Text: chart.Format(e.Share, chart.Share), Class: "nw", Extra: bar(e.Share, 1)},
+				{Text: asName(e)},
+				{Text: chart.Format(e.Share, chart.Share), Class: "nw", Extra: bar(e.Share, 1)},
 				count1(uint64(e.Addresses)), count1(uint64(e.Slash24)), count1(uint64(e.Slash16)), count1(uint64(e.Slash8)),
 			}
 			for i := range 4 {
@@ -313,7 +323,8 @@ func (d *drawer) owners(s *HostingSection) []block {
 		for i := range s.Countries[:min(len(s.Countries), listedOwners)] {
 			e := &s.Countries[i]
 			t.Rows = append(t.Rows, []cell{
-				{Text: e.Country}, {Text: chart.Format(e.Share, chart.Share), Class: "nw", Extra: bar(e.Share, 1)},
+				{Text: e.Country},
+				{Text: chart.Format(e.Share, chart.Share), Class: "nw", Extra: bar(e.Share, 1)},
 				count1(uint64(e.Addresses)), count1(e.Flows),
 			})
 		}
@@ -353,7 +364,8 @@ func (d *drawer) location(s *LocationSection) []block {
 		}
 		steps.Rows = append(steps.Rows, []cell{
 			{Text: chart.Format(milliseconds(x.At)/1000, chart.Millis)},
-			{Text: chart.Format(x.Share, chart.Share), Class: "nw", Extra: bar(x.Share, 1)}, count1(x.Count),
+			{Text: chart.Format(x.Share, chart.Share), Class: "nw", Extra: bar(x.Share, 1)},
+			count1(x.Count),
 			text(orDash(strings.Join(claims, "; "))), text(orDash(strings.Join(fits, "; "))),
 		})
 	}
@@ -399,8 +411,11 @@ func (d *drawer) refused(s *LocationSection) *table {
 				as = fmt.Sprintf("AS%d", l.ASN)
 			}
 			t.Rows = append(t.Rows, []cell{
-				{Text: l.Address}, text(strings.Join(l.Classes, ", ")), value(milliseconds(l.RTT)/1000, chart.Millis),
-				text(orDash(l.Place)), value(milliseconds(l.Floor)/1000, chart.Millis), verdict, {Text: as, Class: "n"}, value(float64(l.Bytes), chart.Bytes),
+				{Text: l.Address},
+				text(strings.Join(l.Classes, ", ")), value(milliseconds(l.RTT)/1000, chart.Millis),
+				text(orDash(l.Place)), value(milliseconds(l.Floor)/1000, chart.Millis), verdict,
+				{Text: as, Class: "n"},
+				value(float64(l.Bytes), chart.Bytes),
 			})
 		}
 	}
@@ -437,12 +452,14 @@ func (d *drawer) experience(s *ExperienceSection) []block {
 		for i := range list {
 			e := &list[i]
 			rated.Rows = append(rated.Rows, []cell{
-				{Text: prefix + label(e.Label)}, count1(e.Count),
+				{Text: prefix + label(e.Label)},
+				count1(e.Count),
 				{Text: part1(e.Good, e.Count), Class: "nw", Extra: bar(float64(e.Good)/float64(e.Count), 11)},
 				{Text: part1(e.Acceptable, e.Count), Class: "nw", Extra: bar(float64(e.Acceptable)/float64(e.Count), 12)},
 				{Text: part1(e.Bad, e.Count), Class: "nw", Extra: bar(float64(e.Bad)/float64(e.Count), 13)},
 				value(e.Time.P50, chart.Seconds), value(e.Time.P90, chart.Seconds),
-				{Text: fmt.Sprintf("%.1f", e.MOS), Class: "n"}, text(e.Word),
+				{Text: fmt.Sprintf("%.1f", e.MOS), Class: "n"},
+				text(e.Word),
 			})
 		}
 	}
@@ -497,12 +514,15 @@ func (d *drawer) outage(s *OutageSection) []block {
 			why += " · reconnects until " + e.RecoveryEnd[11:16]
 		}
 		events.Rows = append(events.Rows, []cell{
-			{Text: who}, {Class: "t nw", Extra: chip(e.Verdict)},
-			{Text: day(e.Start), Class: "t nw"}, {Text: to, Class: "t nw"},
+			{Text: who},
+			{Class: "t nw", Extra: chip(e.Verdict)},
+			{Text: day(e.Start), Class: "t nw"},
+			{Text: to, Class: "t nw"},
 			{Text: chart.Format(e.ResidueDown, chart.Share) + " / " + chart.Format(e.ResidueUp, chart.Share), Class: "nw"},
 			{Text: fmt.Sprintf("× %s", chart.Format(e.Attempts, chart.Factor)), Class: "n"},
 			{Text: chart.Format(e.SuccessBefore, chart.Share) + " → " + chart.Format(e.SuccessDuring, chart.Share), Class: "nw"},
-			{Text: fmt.Sprintf("%.2f", e.Confidence), Class: "n"}, {Text: why, Class: "t long"},
+			{Text: fmt.Sprintf("%.2f", e.Confidence), Class: "n"},
+			{Text: why, Class: "t long"},
 		})
 	}
 	var parts []block
@@ -564,8 +584,10 @@ func (d *drawer) signals(s *OutageSection, bands []chart.Band) []*figure {
 	connections := chart.Chart{
 		Title: "Connections", Kind: chart.Steps, X: chart.Axis{Unit: chart.Clock}, Y: chart.Axis{Unit: chart.Count}, Bands: bands,
 		Series: []chart.Series{
-			{Name: "SYN", X: x, Y: floats(sum.SYN), Ink: 1}, {Name: "SYN/ACK", X: x, Y: floats(sum.SYNACK), Ink: 3, Dashed: true},
-			{Name: "FIN", X: x, Y: floats(sum.FIN), Ink: 5}, {Name: "RST", X: x, Y: floats(sum.RST), Ink: 2},
+			{Name: "SYN", X: x, Y: floats(sum.SYN), Ink: 1},
+			{Name: "SYN/ACK", X: x, Y: floats(sum.SYNACK), Ink: 3, Dashed: true},
+			{Name: "FIN", X: x, Y: floats(sum.FIN), Ink: 5},
+			{Name: "RST", X: x, Y: floats(sum.RST), Ink: 2},
 		},
 	}
 	bins := "in bins of " + chart.Duration(s.Over.Width)
@@ -583,7 +605,7 @@ func (d *drawer) signals(s *OutageSection, bands []chart.Band) []*figure {
 	if s.Outside != nil {
 		c := chart.Chart{
 			Title: "From outside: " + s.Outside.Name, Kind: chart.Steps, X: chart.Axis{Unit: chart.Clock}, Y: chart.Axis{Unit: chart.Count}, Bands: bands,
-			Series: []chart.Series{{Name: s.Outside.Name, X: x, Y: append(append([]float64{}, s.Outside.Counts...), 0), Ink: 4}},
+			Series: []chart.Series{{Name: s.Outside.Name, X: x, Y: append(append([]float64{}, s.Outside.Counts...), s.Outside.Counts[len(s.Outside.Counts)-1]), Ink: 4}},
 		}
 		out = append(out, d.draw(&c, "The series that --events gave, "+bins+".", false, overTime(&c)))
 	}
@@ -592,8 +614,13 @@ func (d *drawer) signals(s *OutageSection, bands []chart.Band) []*figure {
 
 func (l *SignalLine) add(o *SignalLine) {
 	for _, p := range []struct{ into, from *[]uint64 }{
-		{&l.Uplink, &o.Uplink}, {&l.Downlink, &o.Downlink}, {&l.Flows, &o.Flows},
-		{&l.SYN, &o.SYN}, {&l.SYNACK, &o.SYNACK}, {&l.FIN, &o.FIN}, {&l.RST, &o.RST},
+		{&l.Uplink, &o.Uplink},
+		{&l.Downlink, &o.Downlink},
+		{&l.Flows, &o.Flows},
+		{&l.SYN, &o.SYN},
+		{&l.SYNACK, &o.SYNACK},
+		{&l.FIN, &o.FIN},
+		{&l.RST, &o.RST},
 	} {
 		if *p.into == nil {
 			*p.into = make([]uint64, len(*p.from))
@@ -614,8 +641,11 @@ func (d *drawer) correlations(s *OutageSection) []block {
 		x := &s.Correlations[i]
 		c.Series = append(c.Series, chart.Series{Name: x.Series, X: x.Lags, Y: x.Rs, Ink: i + 1})
 		t.Rows = append(t.Rows, []cell{
-			{Text: x.Series}, {Text: chart.Format(x.Lag, chart.Lag), Class: "n"}, {Text: fmt.Sprintf("%.2f", x.R), Class: "n"},
-			text(fmt.Sprintf("%.2f … %.2f", x.Low, x.High)), count1(uint64(x.Bins)), {Text: fmt.Sprintf("%.0f", x.Worth), Class: "n"},
+			{Text: x.Series},
+			{Text: chart.Format(x.Lag, chart.Lag), Class: "n"},
+			{Text: fmt.Sprintf("%.2f", x.R), Class: "n"},
+			text(fmt.Sprintf("%.2f … %.2f", x.Low, x.High)), count1(uint64(x.Bins)),
+			{Text: fmt.Sprintf("%.0f", x.Worth), Class: "n"},
 		})
 	}
 	caption := "Pearson's r of each series with " + s.Outside.Name + ", which comes so much later. The interval allows for neighbouring bins being alike and for all the lags that were tried; that two things rise together does not make one the cause of the other."
@@ -646,7 +676,10 @@ func (d *drawer) naming(s *NamingSection) []block {
 				protocol = "asked, never used"
 			}
 			t.Rows = append(t.Rows, []cell{
-				{Text: e.Name}, text(e.Class), {Class: "t", Text: e.Rule}, text(strings.TrimSuffix(strings.Replace(first, "T", " ", 1), "Z")),
+				{Text: e.Name},
+				text(e.Class),
+				{Class: "t", Text: e.Rule},
+				text(strings.TrimSuffix(strings.Replace(first, "T", " ", 1), "Z")),
 				count1(e.Flows), value(float64(e.Bytes), chart.Bytes), text(orDash(strings.Join(ports, ", "))), text(protocol), text(addresses),
 			})
 		}
@@ -690,7 +723,8 @@ func (d *drawer) trust(s *TrustSection) []block {
 	for i := range s.Evidence {
 		e := &s.Evidence[i]
 		t.Rows = append(t.Rows, []cell{
-			{Text: evidenceWord(e.Evidence)}, count1(e.Flows),
+			{Text: evidenceWord(e.Evidence)},
+			count1(e.Flows),
 			{Text: chart.Format(e.Share, chart.Share), Class: "nw", Extra: bar(e.Share, 1)},
 			{Text: chart.Format(e.Weight, chart.Share), Class: "nw", Extra: bar(e.Weight, 2)},
 		})
@@ -714,7 +748,6 @@ func (d *drawer) trust(s *TrustSection) []block {
 		row := func(name string, v cell) { t.Rows = append(t.Rows, []cell{{Text: name}, v}) }
 		row("packets", count1(c.Packets))
 		row("bytes on the wire", value(float64(c.Bytes), chart.Bytes))
-		row("packets dropped by the capture, as far as the files say", count1(c.Dropped))
 		row("DNS queries", count1(c.DNSQueries))
 		row("DNS responses", count1(c.DNSResponses))
 		row("malformed DNS responses", count1(c.DNSMalformed))

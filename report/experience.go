@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/nametap/nametap/report/experience"
 )
 
 // scores is what is gathered of the transfers' times.
@@ -122,12 +124,12 @@ type RatedOver struct {
 func (s *score) entry(label string) ScoreEntry {
 	e := ScoreEntry{
 		Label: label, Count: s.time.count,
-		Good: s.rated[Good], Acceptable: s.rated[Acceptable], Bad: s.rated[Bad],
+		Good: s.rated[good], Acceptable: s.rated[acceptable], Bad: s.rated[bad],
 		Time: s.time.quantiles(), Curve: s.time.cdf(),
 	}
 	if s.time.count > 0 {
 		e.MOS = math.Round(100*s.time.mos()) / 100
-		e.Word = Word(e.MOS)
+		e.Word = experience.Word(e.MOS)
 	}
 	return e
 }
@@ -137,7 +139,7 @@ func (s *score) entry(label string) ScoreEntry {
 func (h *histogram) mos() float64 {
 	sum := 5 * float64(h.zero)
 	for i, n := range h.bins {
-		sum += MOS(middleOf(h.first+i)) * float64(n)
+		sum += experience.MOS(middleOf(h.first+i)) * float64(n)
 	}
 	return sum / float64(h.count)
 }
@@ -192,7 +194,7 @@ func (c *Collector) experienceSection() ExperienceSection {
 				}
 			}
 		}
-		s.Over.Good, s.Over.Acceptable, s.Over.Bad = append(s.Over.Good, sum[Good]), append(s.Over.Acceptable, sum[Acceptable]), append(s.Over.Bad, sum[Bad])
+		s.Over.Good, s.Over.Acceptable, s.Over.Bad = append(s.Over.Good, sum[good]), append(s.Over.Acceptable, sum[acceptable]), append(s.Over.Bad, sum[bad])
 	}
 	if s.All.Count == 0 {
 		s.remark("This input holds no transfer that was seen from its SYN to its end with payload both ways, so there is nothing to rate.")

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/nametap/nametap/report/chart"
 )
 
 // HostingSection is where the classes are served from.
@@ -105,8 +107,8 @@ func (c *Collector) hostingSection() HostingSection {
 	c.active(&s.Active)
 	c.churn(&s.Churn)
 	if n := c.presence.bins(); n < leastPresence {
-		s.remark("The input spans %d %s of %v; it takes %d to tell addresses that are always on from those of the peak.",
-			n, plural(n, "bin"), time.Duration(c.presence.width), leastPresence)
+		s.remark("The input spans %d %s of %s; it takes %d to tell addresses that are always on from those of the peak.",
+			n, plural(n, "bin"), chart.Duration(time.Duration(c.presence.width).Seconds()), leastPresence)
 	}
 	if !s.KnowsAS {
 		s.remark("No --asn-db was given: whose addresses these are is not known.")

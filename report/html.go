@@ -175,8 +175,8 @@ func (r *Report) cards() []card {
 	users = r.Subscribers
 	out := []card{
 		{chart.Format(float64(total), chart.Bytes), "volume, both directions", false},
-		{chart.Format(float64(r.Flows), chart.Count), "TCP flows", false},
-		{chart.Format(float64(users), chart.Count), "subscribers", false},
+		{chart.Format(float64(r.Flows), chart.Count), plural(int(r.Flows), "TCP flow"), false},
+		{chart.Format(float64(users), chart.Count), plural(int(users), "subscriber"), false},
 	}
 	if app {
 		out = append(out, card{chart.Format(media, chart.Share), "of the app's volume is media", false})
@@ -202,8 +202,8 @@ func (r *Report) short() []string {
 		if a.App == "other" || a.Bytes == 0 {
 			continue
 		}
-		text := fmt.Sprintf("%s: %s in %s flows of %s subscribers", title(a.App), chart.Format(float64(a.Bytes), chart.Bytes),
-			chart.Format(float64(a.Flows), chart.Count), chart.Format(float64(a.Subscribers), chart.Count))
+		text := fmt.Sprintf("%s: %s in %s of %s", title(a.App), chart.Format(float64(a.Bytes), chart.Bytes),
+			some(a.Flows, "flow"), some(a.Subscribers, "subscriber"))
 		if a.MediaShare > 0 {
 			text += fmt.Sprintf("; %s of the bytes are media", chart.Format(a.MediaShare, chart.Share))
 		}
@@ -218,7 +218,7 @@ func (r *Report) short() []string {
 			part1(e.Bad, e.Count), chart.Duration(r.Experience.BadMark), chart.Duration(e.Time.P50)))
 	}
 	if l := &r.Location; l.WithRTT > 0 {
-		text := fmt.Sprintf("%d server addresses", l.Total)
+		text := some(uint64(l.Total), "server address")
 		if len(l.Steps) > 0 {
 			text += "; most answer after "
 			for i, s := range l.Steps {
@@ -239,6 +239,18 @@ func (r *Report) short() []string {
 		out = append(out, fmt.Sprintf("%s of all flows have a name.", part1(f[0].Value, f[0].Of)))
 	}
 	return out
+}
+
+// some writes a number of things.
+func some(n uint64, thing string) string {
+	text := chart.Format(float64(n), chart.Count) + " " + thing
+	switch {
+	case n == 1:
+		return text
+	case strings.HasSuffix(thing, "s"):
+		return text + "es"
+	}
+	return text + "s"
 }
 
 func title(s string) string {

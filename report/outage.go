@@ -5,6 +5,7 @@ import (
 
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/detect"
+	"github.com/nametap/nametap/report/chart"
 )
 
 // OutageSection is connections over time, and what went wrong.
@@ -131,7 +132,7 @@ func (c *Collector) detectEvents(s *OutageSection) {
 	}
 	s.Judged = max(0, len(row)-12)
 	if s.Judged == 0 && c.flows > 0 {
-		s.remark("The detector needs an hour to learn what is usual; the input has %d %s of %v.", len(row), plural(len(row), "bin"), detect.Width)
+		s.remark("The detector needs an hour to learn what is usual; the input has %d %s of %s.", len(row), plural(len(row), "bin"), chart.Duration(detect.Width.Seconds()))
 	}
 	for i := range events {
 		s.Events = append(s.Events, c.event(&events[i]))

@@ -155,35 +155,6 @@ func TestTimelineOrder(t *testing.T) {
 	}
 }
 
-func TestRating(t *testing.T) {
-	m := DefaultMarks()
-	for _, c := range []struct {
-		took time.Duration
-		want Rating
-	}{
-		{0, Good}, {20 * time.Second, Good}, {20*time.Second + 1, Acceptable}, {40 * time.Second, Acceptable}, {40*time.Second + 1, Bad}, {time.Hour, Bad},
-	} {
-		if got := m.Rate(c.took); got != c.want {
-			t.Errorf("%v: %v, want %v", c.took, got, c.want)
-		}
-	}
-	for _, c := range []struct{ t, mos float64 }{{0, 5}, {1, 5}, {20, 4}, {40, 3}, {1000, 1}} {
-		if got := MOS(c.t); math.Abs(got-c.mos) > 0.005 {
-			t.Errorf("MOS of %v s: %v, want %v", c.t, got, c.mos)
-		}
-	}
-	for mos, want := range map[float64]string{1: "bad", 1.6: "poor", 3: "fair", 4.4: "good", 5: "excellent"} {
-		if Word(mos) != want {
-			t.Errorf("%v is %s", mos, Word(mos))
-		}
-	}
-	for _, m := range []Marks{{0, 1}, {2, 1}, {-1, 5}} {
-		if m.Check() == nil {
-			t.Errorf("%v passes", m)
-		}
-	}
-}
-
 // TestFloor: the study's own figures.
 func TestFloor(t *testing.T) {
 	vienna := Position{48.21, 16.37}

@@ -155,11 +155,16 @@ func TestUnpackAndDetect(t *testing.T) {
 		data []byte
 		want Format
 	}{
-		{"plain", []byte(goodLine), FormatRecords}, {"gzip", gz.Bytes(), FormatRecords}, {"zstd", zs.Bytes(), FormatRecords},
+		{"plain", []byte(goodLine), FormatRecords},
+		{"gzip", gz.Bytes(), FormatRecords},
+		{"zstd", zs.Bytes(), FormatRecords},
 		{"byte order mark", []byte("\ufeff\r\n" + goodLine), FormatRecords},
-		{"pcap", []byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0}, FormatCapture}, {"pcap, big-endian nanoseconds", []byte{0xa1, 0xb2, 0x3c, 0x4d}, FormatCapture},
+		{"pcap", []byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0}, FormatCapture},
+		{"pcap, big-endian nanoseconds", []byte{0xa1, 0xb2, 0x3c, 0x4d}, FormatCapture},
 		{"pcapng", []byte{0x0a, 0x0d, 0x0d, 0x0a}, FormatCapture},
-		{"empty", nil, FormatUnknown}, {"text", []byte("time,count\n"), FormatUnknown}, {"short", []byte("{"), FormatRecords},
+		{"empty", nil, FormatUnknown},
+		{"text", []byte("time,count\n"), FormatUnknown},
+		{"short", []byte("{"), FormatRecords},
 	} {
 		path := filepath.Join(t.TempDir(), "input")
 		if err := os.WriteFile(path, c.data, 0o600); err != nil {

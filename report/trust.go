@@ -13,7 +13,6 @@ type CaptureFacts struct {
 	Bytes        uint64            `json:"bytes"`
 	Truncated    bool              `json:"truncated"`
 	Undecoded    map[string]uint64 `json:"undecoded"`
-	Dropped      uint64            `json:"dropped"`
 	DNSQueries   uint64            `json:"dns_queries"`
 	DNSResponses uint64            `json:"dns_responses"`
 	DNSMalformed uint64            `json:"dns_malformed"`
@@ -200,7 +199,9 @@ func (c *Collector) trustSection() TrustSection {
 		{"dns_users", "subscribers whose DNS answers were seen and used", plain, users, "subscribers", "the others are named by TLS or by other subscribers' answers, if at all"},
 		{"encrypted_users", "subscribers with encrypted DNS", hidden, users, "subscribers", "flows to port 853, or to a known resolver's name on 443: their names are invisible unless TLS shows them"},
 	}
-	if c.facts == nil {
+	if c.facts != nil {
+		s.remark("What the capture dropped before a file was written is not read from the files; bytes that were acknowledged but never seen tell of it.")
+	} else {
 		s.remark("The input is flow records: how many packets the capture dropped or could not decode is not in them.")
 	}
 	if c.refusedServers > 0 {

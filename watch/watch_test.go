@@ -29,16 +29,16 @@ func (x *tap) stories() (out []string) {
 }
 
 // TestWatch: what is said of an app, and of the tap, when this or that happens
-// after six ordinary hours.
+// after three ordinary hours.
 func TestWatch(t *testing.T) {
-	const day = 6 * time.Hour
+	const before = 3 * time.Hour
 	tests := []struct {
 		name     string
 		then     func(x *tap)
 		stories  []string
 		problems []string // at the end
 	}{
-		{"nothing", func(x *tap) { x.run(6*time.Hour, nil) }, nil, nil},
+		{"nothing", func(x *tap) { x.run(3*time.Hour, nil) }, nil, nil},
 		{
 			"an outage", func(x *tap) { x.run(time.Hour, outage) },
 			[]string{"whatsapp app-failure lasts"},
@@ -132,7 +132,7 @@ func TestWatch(t *testing.T) {
 		},
 		{
 			"one gateway fails", func(x *tap) {
-				x.run(3*time.Hour, func(d *tick) { d.tunnels = true })
+				x.run(2*time.Hour, func(d *tick) { d.tunnels = true })
 				x.run(time.Hour, brokenGateway)
 				if e := x.told[0]; e.Group != "wap" {
 					x.t.Errorf("the group is %q", e.Group)
@@ -159,7 +159,7 @@ func TestWatch(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			x := newTap(t)
-			x.run(day, nil)
+			x.run(before, nil)
 			if got := x.active(); got != nil {
 				t.Errorf("before: problems %v", got)
 			}
@@ -181,7 +181,7 @@ func TestWatch(t *testing.T) {
 func TestSoon(t *testing.T) {
 	for _, into := range []time.Duration{0, 10 * time.Second, 2 * time.Minute, 4*time.Minute + 50*time.Second} {
 		x := newTap(t)
-		x.run(6*time.Hour+into, nil)
+		x.run(3*time.Hour+into, nil)
 		begin := x.now.Time
 		x.run(20*time.Minute, outage)
 		if len(x.told) == 0 {
@@ -297,7 +297,7 @@ func TestRestart(t *testing.T) {
 			"the state is from another year", func(x *tap) {
 				x.run(30*time.Minute, outage)
 				x.restart(-300 * 24 * time.Hour)
-				x.run(6*time.Hour, nil)
+				x.run(3*time.Hour, nil)
 				x.run(30*time.Minute, outage)
 			},
 			[]string{"whatsapp app-failure lasts", "whatsapp app-failure lasts"},
@@ -307,7 +307,7 @@ func TestRestart(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			x := newTap(t)
-			x.run(6*time.Hour, nil)
+			x.run(3*time.Hour, nil)
 			tt.then(x)
 			if got := x.stories(); !slices.Equal(got, tt.stories) {
 				t.Errorf("told of %q, want %q", got, tt.stories)
@@ -454,7 +454,7 @@ func TestBounded(t *testing.T) {
 	for i := range 60 {
 		s.Classes = append(s.Classes, probe.ClassSnapshot{ClassInfo: classify.ClassInfo{App: "app", Class: fmt.Sprint(i)}})
 	}
-	for range 3000 {
+	for range 500 {
 		s.Time += int64(Fine)
 		x.watcher.Observe(&s)
 	}

@@ -27,7 +27,7 @@ func tapHealth() *dashboard.DashboardBuilder {
 		WithPanel(curves("Packets by port", "A tap often delivers each direction on its own port.", packets, third,
 			query{rate("instance, interface", "nametap_capture_packets_total", onTap), "{{instance}} {{interface}}"})).
 		WithPanel(curves("Volume by port", "On the wire, link layer included.", bits, third,
-			query{"8 * " + rate("instance, interface", "nametap_capture_octetstotal", onTap), "{{instance}} {{interface}}"})).
+			query{"8 * " + rate("instance, interface", "nametap_capture_bytes_total", onTap), "{{instance}} {{interface}}"})).
 		WithPanel(curves("Drops", "ring_full: the daemon was too slow. interface: the card was.", packets, third,
 			query{rate("instance, interface, reason", "nametap_capture_drops_total", onTap), "{{instance}} {{interface}} {{reason}}"})).
 		WithPanel(curves("Ring freezes and rebinds", "Times that the ring was full, and that an interface came back as a new one.", perSec, third,
@@ -46,8 +46,8 @@ func tapHealth() *dashboard.DashboardBuilder {
 		WithPanel(curves("One-sided connections", "Of all attempts: nothing was seen of the other end.", percent, third,
 			query{share("instance", "nametap_flows_one_sided_total", "nametap_tcp_connection_attempts_total", onTap), "{{instance}}"})).
 		WithPanel(curves("Acknowledged but never seen", "Bytes that the capture lost, of all payload.", percent, third,
-			query{share("instance", "nametap_tcp_downlink_unseen_octetstotal", "nametap_downlink_payload_octetstotal", onTap), "{{instance}} downlink"},
-			query{share("instance", "nametap_tcp_uplink_unseen_octetstotal", "nametap_uplink_payload_octetstotal", onTap), "{{instance}} uplink"})).
+			query{share("instance", "nametap_tcp_downlink_unseen_bytes_total", "nametap_downlink_payload_bytes_total", onTap), "{{instance}} downlink"},
+			query{share("instance", "nametap_tcp_uplink_unseen_bytes_total", "nametap_uplink_payload_bytes_total", onTap), "{{instance}} uplink"})).
 		WithPanel(curves("Seen twice", "Copies from a second mirror port. They count nowhere else.", packets, third,
 			query{rate("instance", "nametap_duplicate_packets_total", onTap), "{{instance}}"})).
 		WithPanel(curves("Picked up in mid-stream", "Of all flows: no SYN was seen. High after a start.", percent, third,
@@ -88,7 +88,7 @@ func tapHealth() *dashboard.DashboardBuilder {
 			query{rate("instance", "nametap_gtp_identified_packets_total", onTap), "{{instance}} identified"},
 			query{rate("instance", "nametap_gtp_anonymous_packets_total", onTap), "{{instance}} anonymous"})).
 		WithPanel(curves("Volume by access point", "", bits, third,
-			query{"8 * " + rate("apn", "nametap_apn_downlink_octetstotal", onTap), "{{apn}} downlink"})).
+			query{"8 * " + rate("apn", "nametap_apn_downlink_bytes_total", onTap), "{{apn}} downlink"})).
 		WithRow(row("Daemon")).
 		WithPanel(curves("Memory", "Resident.", octets, third,
 			query{"process_resident_memory_bytes{" + onTap + "} and on (job, instance) nametap_tap_healthy", "{{instance}}"})).
@@ -127,8 +127,8 @@ func passivePing() *dashboard.DashboardBuilder {
 			query{rate(by, "nametap_host_tcp_reordering_events_total", on), name + " sent"},
 			query{rate(by, "nametap_host_tcp_out_of_order_segments_received_total", on), name + " received"})).
 		WithPanel(curves("Payload", "", bits, third,
-			query{"8 * " + rate(by, "nametap_host_tcp_acknowledged_octetstotal", on), name + " sent"},
-			query{"8 * " + rate(by, "nametap_host_tcp_received_octetstotal", on), name + " received"})).
+			query{"8 * " + rate(by, "nametap_host_tcp_acknowledged_bytes_total", on), name + " sent"},
+			query{"8 * " + rate(by, "nametap_host_tcp_received_bytes_total", on), name + " received"})).
 		WithPanel(curves("Open connections", "Idle ones included.", plain, third,
 			query{"nametap_host_tcp_open_connections{" + hosts + "}", "{{instance}}"})).
 		WithPanel(curves("Sampling", "How long a sample takes, and what could not be read.", plain, third,

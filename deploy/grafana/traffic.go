@@ -18,22 +18,22 @@ func overview() *dashboard.DashboardBuilder {
 		WithPanel(number("Outages", "Classes for which nametap's own detector sees an outage now.", plain, sixth,
 			query{"sum(max by (app, class) (nametap_outage_active{" + inApp + "}))", "classes"}).Thresholds(steps("green", at(1, "red")))).
 		WithPanel(number("Downlink", "IP bytes from servers to subscribers.", bits, sixth,
-			query{"8 * sum(rate(nametap_downlink_octetstotal{" + inApp + "}[$__rate_interval]))", "downlink"})).
+			query{"8 * sum(rate(nametap_downlink_bytes_total{" + inApp + "}[$__rate_interval]))", "downlink"})).
 		WithPanel(number("Uplink", "IP bytes from subscribers to servers.", bits, sixth,
-			query{"8 * sum(rate(nametap_uplink_octetstotal{" + inApp + "}[$__rate_interval]))", "uplink"})).
+			query{"8 * sum(rate(nametap_uplink_bytes_total{" + inApp + "}[$__rate_interval]))", "uplink"})).
 		WithPanel(number("Connections open", "Flows open now.", plain, sixth, query{"sum(nametap_flows_active{" + inApp + "})", "flows"})).
 		WithPanel(number("Subscribers", "Of the largest class of each app, in the last five minutes.", plain, sixth,
 			query{"sum(max by (instance, app) (nametap_subscribers_active{" + inApp + "}))", "subscribers"})).
 		WithRow(row("Volume")).
 		WithPanel(stacked("Downlink by class", "An outage takes media away first.", bits, half,
-			query{"8 * " + rate(byClass, "nametap_downlink_octetstotal", inApp), each})).
-		WithPanel(stacked("Uplink by class", "", bits, half, query{"8 * " + rate(byClass, "nametap_uplink_octetstotal", inApp), each})).
+			query{"8 * " + rate(byClass, "nametap_downlink_bytes_total", inApp), each})).
+		WithPanel(stacked("Uplink by class", "", bits, half, query{"8 * " + rate(byClass, "nametap_uplink_bytes_total", inApp), each})).
 		WithRow(row("Connections")).
 		WithPanel(curves("Connection attempts by class", "Flows that a SYN opened. They climb when clients fail and try again.", perSec, third,
 			query{rate(byClass, "nametap_tcp_connection_attempts_total", inApp), each})).
 		WithPanel(curves("Bytes for each attempt", "Falls in an outage at any hour, because it does not depend on how many people are awake.", octets, third,
 			query{
-				"(" + rate("app", "nametap_downlink_octetstotal", inApp) + " + " + rate("app", "nametap_uplink_octetstotal", inApp) + ")\n/ " +
+				"(" + rate("app", "nametap_downlink_bytes_total", inApp) + " + " + rate("app", "nametap_uplink_bytes_total", inApp) + ")\n/ " +
 					rate("app", "nametap_tcp_connection_attempts_total", inApp), "{{app}}",
 			})).
 		WithPanel(curves("Connections of use", "Flows with payload both ways, of those opened.", percent, third,
@@ -60,14 +60,14 @@ func oneClass() *dashboard.DashboardBuilder {
 		WithVariable(instances()).WithVariable(apps()).WithVariable(classes()).
 		WithRow(row("Volume")).
 		WithPanel(curves("Volume", "", bits, third,
-			query{"8 * " + rate(byClass, "nametap_downlink_octetstotal", inClass), each + " downlink"},
-			query{"8 * " + rate(byClass, "nametap_uplink_octetstotal", inClass), each + " uplink"})).
+			query{"8 * " + rate(byClass, "nametap_downlink_bytes_total", inClass), each + " downlink"},
+			query{"8 * " + rate(byClass, "nametap_uplink_bytes_total", inClass), each + " uplink"})).
 		WithPanel(curves("Packets", "", packets, third,
 			query{rate(byClass, "nametap_downlink_packets_total", inClass), each + " downlink"},
 			query{rate(byClass, "nametap_uplink_packets_total", inClass), each + " uplink"})).
 		WithPanel(curves("TCP payload", "Repeats included.", bits, third,
-			query{"8 * " + rate(byClass, "nametap_downlink_payload_octetstotal", inClass), each + " downlink"},
-			query{"8 * " + rate(byClass, "nametap_uplink_payload_octetstotal", inClass), each + " uplink"})).
+			query{"8 * " + rate(byClass, "nametap_downlink_payload_bytes_total", inClass), each + " downlink"},
+			query{"8 * " + rate(byClass, "nametap_uplink_payload_bytes_total", inClass), each + " uplink"})).
 		WithRow(row("Connections")).
 		WithPanel(curves("Do they come about?", "Attempts, those established, and flows that carried payload both ways.", perSec, third,
 			query{rate(byClass, "nametap_tcp_connection_attempts_total", inClass), each + " attempts"},
@@ -144,17 +144,17 @@ func experience() *dashboard.DashboardBuilder {
 			quantiles("nametap_flow_duration_seconds", transfers, byClass, each, 0.5, 0.9)...)).
 		WithPanel(curves("Volume for each active subscriber", "", bits, half,
 			query{
-				"8 * " + rate(byClass, "nametap_downlink_octetstotal", transfers) + " / (sum by (app, class) (nametap_subscribers_active{" + transfers + "}) > 0)",
+				"8 * " + rate(byClass, "nametap_downlink_bytes_total", transfers) + " / (sum by (app, class) (nametap_subscribers_active{" + transfers + "}) > 0)",
 				each + " downlink",
 			},
 			query{
-				"8 * " + rate(byClass, "nametap_uplink_octetstotal", transfers) + " / (sum by (app, class) (nametap_subscribers_active{" + transfers + "}) > 0)",
+				"8 * " + rate(byClass, "nametap_uplink_bytes_total", transfers) + " / (sum by (app, class) (nametap_subscribers_active{" + transfers + "}) > 0)",
 				each + " uplink",
 			})).
 		WithPanel(curves("Downlink throughput", "Mean rate of flows over 1 MB: the median, and what one in ten does not reach.", "Bps", half,
-			quantiles("nametap_flow_downlink_throughput_octetsper_second", transfers, "app", "{{app}}", 0.5, 0.1)...)).
+			quantiles("nametap_flow_downlink_throughput_bytes_per_second", transfers, "app", "{{app}}", 0.5, 0.1)...)).
 		WithPanel(curves("Uplink throughput", "Mean rate of flows over 1 MB.", "Bps", half,
-			quantiles("nametap_flow_uplink_throughput_octetsper_second", transfers, "app", "{{app}}", 0.5, 0.1)...)).
+			quantiles("nametap_flow_uplink_throughput_bytes_per_second", transfers, "app", "{{app}}", 0.5, 0.1)...)).
 		WithPanel(curves("Round-trip time, subscriber to server", "Medians of both sides added: a rough sum, as the two are measured apart.", seconds, half,
 			query{
 				"(" + quantile(0.5, "app", "nametap_tcp_server_rtt_seconds", transfers) + ")\n+ (" +

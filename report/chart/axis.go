@@ -216,7 +216,8 @@ func clockTicks(low, high float64, n int) []plot.Tick {
 		1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 2 * 3600, 3 * 3600, 6 * 3600, 12 * 3600,
 		86400, 2 * 86400, 7 * 86400, 14 * 86400, 30 * 86400, 90 * 86400, 365 * 86400,
 	}
-	step := steps[len(steps)-1]
+	longest := steps[len(steps)-1]
+	step := longest * math.Max(1, math.Ceil((high-low)/longest/float64(n)))
 	for _, x := range steps {
 		if (high-low)/x <= float64(n) {
 			step = x

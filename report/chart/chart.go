@@ -95,7 +95,7 @@ func (c *Chart) drawable(x, y float64) bool {
 	if math.IsNaN(x) || math.IsNaN(y) || math.IsInf(x, 0) || math.IsInf(y, 0) {
 		return false
 	}
-	return (!c.X.Log || x > 0) && (!c.Y.Log || y > 0)
+	return (!c.X.Log || x > 0) && (!c.Y.Log || y > 0 || c.Kind == Stacked)
 }
 
 // Plot is where the data of a drawn chart lie, in pixels, and how to get from
@@ -145,7 +145,7 @@ func (c *Chart) SVG(id string, width, height int) (string, Plot) {
 	b.WriteString(cv.String())
 	fmt.Fprintf(&b, `<g class="pointer" aria-hidden="true"></g></svg>`)
 	return b.String(), Plot{
-		math.Round(left*10) / 10, math.Round(right*10) / 10, math.Round(top*10) / 10, math.Round(bottom*10) / 10,
+		math.Round(left*100) / 100, math.Round(right*100) / 100, math.Round(top*100) / 100, math.Round(bottom*100) / 100,
 		xs.low, xs.high, ys.low, ys.high, xs.Log, ys.Log,
 	}
 }
@@ -250,14 +250,21 @@ func (c *Chart) stack(p *plot.Plot, xs, ys *scale) {
 	if len(c.Series) == 0 {
 		return
 	}
-	base := make([]float64, len(c.Series[0].X))
+	longest := 0
+	for i := range c.Series {
+		longest = max(longest, len(c.Series[i].X))
+	}
+	base := make([]float64, longest)
 	for i := range c.Series {
 		s := &c.Series[i]
 		top := make([]float64, len(base))
 		var upper, lower plotter.XYs
 		for j, x := range s.X {
 			y := s.Y[j]
-			if math.IsNaN(y) {
+			if !c.drawable(x, 0) {
+				continue
+			}
+			if !c.drawable(x, y) {
 				y = 0
 			}
 			top[j] = base[j] + y
