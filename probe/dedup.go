@@ -24,15 +24,27 @@ import (
 //   - A third sighting in the place of the first is not explained by one tap
 //     point more, so each place counts once.
 
-// dedupBuckets of two slots each remember 32,768 packets in 512 KiB: at two
-// million packets a second and a window of 10 ms, 20,000 are of interest.
-const dedupBuckets = 1 << 14
+// The table begins at 4,096 packets in 64 KiB, which stay in the second-level
+// cache, and doubles up to 131,072 in 2 MiB while packets younger than the window
+// have to make room: at two million packets a second and a window of 10 ms,
+// 20,000 are of interest. What it knew is forgotten then, a few milliseconds'
+// worth; which packets those are hangs on the packets before them alone.
+const (
+	firstBuckets = 1 << 11
+	mostBuckets  = 1 << 16
+	// crowdedEvery packets, one in crowdedShare may be pushed out too young.
+	crowdedEvery = 1 << 14
+	crowdedShare = 16
+)
 
 // dedup remembers the packets of the last few milliseconds.
 type dedup struct {
 	window  int64 // nanoseconds; 0 turns it off
 	seed    uint64
 	buckets []dedupBucket
+	mask    uint64
+	seen    uint32 // packets since the last look at crowded
+	crowded uint32 // of them, those that pushed out one younger than the window
 	// Packets and Bytes (IP) counted as copies.
 	Packets, Bytes uint64
 }
@@ -50,9 +62,13 @@ type dedupSlot struct {
 func newDedup(window int64, seed uint64) dedup {
 	d := dedup{window: window, seed: seed}
 	if window > 0 {
-		d.buckets = make([]dedupBucket, dedupBuckets)
+		d.size(firstBuckets)
 	}
 	return d
+}
+
+func (d *dedup) size(buckets int) {
+	d.buckets, d.mask = make([]dedupBucket, buckets), uint64(buckets-1)
 }
 
 // touch loads what copied will read first.
@@ -60,7 +76,7 @@ func (d *dedup) touch(mark uint64) uint64 {
 	if d.window == 0 {
 		return 0
 	}
-	return uint64(d.buckets[mark%dedupBuckets][0].mark)
+	return uint64(d.buckets[mark&d.mask][0].mark)
 }
 
 // copied reports whether p is a copy of a packet seen a moment ago, and counts
@@ -70,7 +86,7 @@ func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint3
 	if d.window == 0 {
 		return 0, false
 	}
-	b := &d.buckets[mark%dedupBuckets]
+	b := &d.buckets[mark&d.mask]
 	now := uint32(p.Time >> 10)
 	tag, place := uint32(mark>>32), placeOf(p, port)
 	for i := range b {
@@ -84,9 +100,24 @@ func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint3
 			return s.gateway, true
 		}
 	}
+	if int64(now-b[1].time)<<10 <= d.window {
+		d.crowded++
+	}
 	b[1] = b[0]
 	b[0] = dedupSlot{tag, now, place, gateway}
+	if d.seen++; d.seen == crowdedEvery {
+		d.look()
+	}
 	return 0, false
+}
+
+// look doubles the table if it was too small for what has passed since the last
+// look.
+func (d *dedup) look() {
+	if d.crowded > crowdedEvery/crowdedShare && len(d.buckets) < mostBuckets {
+		d.size(2 * len(d.buckets))
+	}
+	d.seen, d.crowded = 0, 0
 }
 
 // placeOf stands for where a packet was captured.

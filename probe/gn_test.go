@@ -476,6 +476,37 @@ func TestDedup(t *testing.T) {
 	})
 }
 
+// The table of copies grows with the rate of packets, and finds copies at any.
+func TestDedupGrows(t *testing.T) {
+	for _, c := range []struct {
+		perSecond int64
+		buckets   int
+	}{{50_000, firstBuckets}, {2_000_000, mostBuckets}} {
+		d := newDedup(10_000_000, 1)
+		p := decode.Packet{Time: second, Src: addr("10.0.0.1"), Dst: addr(server), Protocol: decode.ProtocolTCP, Transport: make([]byte, 20)}
+		copies := 0
+		const n = 1_000_000
+		for i := range n {
+			p.Time += second / c.perSecond
+			p.Seq, p.IPID = uint32(i), uint16(i)|1
+			d.copied(&p, d.mark(&p), 0, 0)
+			if i >= n/2 && i%10 == 0 {
+				q := p
+				q.Time += 100_000
+				if _, copied := d.copied(&q, d.mark(&q), 1, 0); copied {
+					copies++
+				}
+			}
+		}
+		if len(d.buckets) > c.buckets || c.buckets == firstBuckets && len(d.buckets) != firstBuckets {
+			t.Errorf("%d packets/s: %d buckets, want at most %d", c.perSecond, len(d.buckets), c.buckets)
+		}
+		if copies != n/20 {
+			t.Errorf("%d packets/s: %d copies found of %d", c.perSecond, copies, n/20)
+		}
+	}
+}
+
 // Any capture, wrapped into tunnels, gives the very same flows.
 func TestGnWrappedCaptures(t *testing.T) {
 	files, _ := filepath.Glob("../../shared/captures/nDPI_wa*.pcap")
