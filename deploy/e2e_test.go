@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -270,33 +271,37 @@ func awaitReady(t *testing.T, ctx context.Context, addr string) {
 	eventually(t, ctx, addr+" to be ready", func() bool { _, ok := get(addr, "/-/ready"); return ok })
 }
 
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "nametap-deploy")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "nametap")
-	out, err := exec.Command("go", "build", "-o", path, "../cmd/nametap").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
-	}
-	return path, nil
-})
+var program struct {
+	once sync.Once
+	dir  string
+	err  error
+}
 
-// nametap builds the program, once.
+// nametap builds the program, once and without C, as it is packaged.
 func nametap(t *testing.T) string {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
+	p := &program
+	p.once.Do(func() {
+		if p.dir, p.err = os.MkdirTemp("", "nametap-deploy"); p.err != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(p.dir, "nametap"), "../cmd/nametap")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			p.err = fmt.Errorf("%w\n%s", err, out)
+		}
+		p.err = errors.Join(p.err, os.Chmod(p.dir, 0o755)) // other users run it, too
+	})
+	if p.err != nil {
+		t.Fatal(p.err)
 	}
-	return path
+	return filepath.Join(p.dir, "nametap")
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if program.dir != "" {
+		_ = os.RemoveAll(program.dir)
 	}
 	os.Exit(code)
 }

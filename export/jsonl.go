@@ -56,6 +56,7 @@ func AppendRecord(b []byte, r *flows.Record, ids *Addresses) []byte {
 	o.optional("apn", r.APN)
 	o.optional("imsi", r.IMSI)
 	o.optional("tac", r.TAC)
+	o.boolean("server_is_subscriber", ids.IsSubscriber(r.Key.Server))
 	o.both("lost_before_tap", widen(r.LostBefore))
 	o.both("unseen_bytes", widen(r.Unseen))
 	o.number("server_rtt_samples", uint64(r.RTTSamples[flows.Up]))

@@ -28,11 +28,14 @@ type Key [KeyBytes]byte
 type Addresses struct {
 	block cipher.Block // nil: in clear
 	pad   [16]byte
-	hide  []netip.Prefix
+	// subscribers are the prefixes in which subscribers live.
+	subscribers []netip.Prefix
 }
 
 // ClearAddresses shows addresses as they are.
-func ClearAddresses() *Addresses { return &Addresses{} }
+func ClearAddresses(subscribers []netip.Prefix) *Addresses {
+	return &Addresses{subscribers: subscribers}
+}
 
 // Pseudonyms returns Addresses that keep nothing of an address but which
 // prefixes it shares with others: two addresses with the same first n bits
@@ -45,7 +48,7 @@ func Pseudonyms(key Key, subscribers []netip.Prefix) *Addresses {
 	if err != nil {
 		panic("export: a key of 16 bytes is an AES key: " + err.Error())
 	}
-	a := &Addresses{block: block, hide: subscribers}
+	a := &Addresses{block: block, subscribers: subscribers}
 	block.Encrypt(a.pad[:], key[16:])
 	return a
 }
@@ -63,15 +66,21 @@ func (a *Addresses) Subscriber(addr decode.Addr) netip.Addr {
 // subscriber's too.
 func (a *Addresses) Server(addr decode.Addr) netip.Addr {
 	ip := addr.Netip()
-	if a.block == nil {
-		return ip
-	}
-	for _, p := range a.hide {
-		if p.Contains(ip) {
-			return a.pseudonym(ip)
-		}
+	if a.block != nil && a.IsSubscriber(addr) {
+		return a.pseudonym(ip)
 	}
 	return ip
+}
+
+// IsSubscriber reports whether the server's address is a subscriber's too.
+func (a *Addresses) IsSubscriber(addr decode.Addr) bool {
+	ip := addr.Netip()
+	for _, p := range a.subscribers {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
 }
 
 // pseudonym flips each bit or not, as the encryption of the bits before it,

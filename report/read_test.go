@@ -127,7 +127,7 @@ func TestSameAsWritten(t *testing.T) {
 		SYN: 2, SYNACK: 1, FIN: 1, RST: 3, Retransmitted: [2]uint32{1, 2}, OutOfOrder: [2]uint32{3, 4}, LostBefore: [2]uint32{5, 6}, Unseen: [2]uint32{7, 8},
 		RTTHandshake: [2]int64{106021, flows.NoSample}, RTTMin: [2]int64{1, 33333}, OS: flows.OSIOS, APN: "internet",
 	}
-	ids := export.ClearAddresses()
+	ids := export.ClearAddresses(nil)
 	got, err := readAll(t, string(export.AppendRecord(nil, &f, ids)))
 	if err != nil || len(got) != 1 {
 		t.Fatal(err)

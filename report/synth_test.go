@@ -398,7 +398,7 @@ func TestSharedCaptures(t *testing.T) {
 		t.Skip("../shared/captures is not there")
 	}
 	for _, path := range files {
-		x := &traced{ids: export.ClearAddresses()}
+		x := &traced{ids: export.ClearAddresses(nil)}
 		analyse(t, x, probe.MinMemory, path)
 		r := x.report(Options{Title: filepath.Base(path)})
 		var html bytes.Buffer
@@ -427,7 +427,7 @@ func TestKnownCapture(t *testing.T) {
 	if _, err := os.Stat(path); err != nil {
 		t.Skip("../shared/captures is not there")
 	}
-	x := &traced{ids: export.ClearAddresses()}
+	x := &traced{ids: export.ClearAddresses(nil)}
 	analyse(t, x, probe.MinMemory, path)
 	r := x.report(Options{})
 	var names []string

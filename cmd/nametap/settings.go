@@ -139,7 +139,7 @@ func (s *settings) hashIMSI(warn io.Writer) func(gtp.Digits) string {
 // addresses returns how subscriber addresses are written.
 func (s *settings) addresses(warn io.Writer) (*export.Addresses, error) {
 	if s.ids == "address" {
-		return export.ClearAddresses(), nil
+		return export.ClearAddresses(s.subscribers), nil
 	}
 	key, err := s.key(warn)
 	if err != nil {
