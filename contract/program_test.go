@@ -18,6 +18,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	// The program is built anew for the tests, but go test keeps a result until
+	// something that the tests import changes: so they import its rooms.
+	_ "github.com/nametap/nametap/capture"
+	_ "github.com/nametap/nametap/export"
+	_ "github.com/nametap/nametap/gtp"
+	_ "github.com/nametap/nametap/probe"
 )
 
 // nametap is the program under test.
