@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"github.com/nametap/nametap/flows"
 )
@@ -216,12 +217,20 @@ func (h *mergeHeap) Pop() any {
 // ends: what a live tap can do without holding an hour of records back.
 type Stream struct {
 	out io.Writer
-	ids *Addresses
+	ids atomic.Pointer[Addresses]
 	buf []byte
 }
 
 // NewStream returns a Stream that writes to out.
-func NewStream(out io.Writer, ids *Addresses) *Stream { return &Stream{out: out, ids: ids} }
+func NewStream(out io.Writer, ids *Addresses) *Stream {
+	s := &Stream{out: out}
+	s.ids.Store(ids)
+	return s
+}
+
+// SetAddresses changes how addresses are written from the next batch on. It may
+// be called from any goroutine.
+func (s *Stream) SetAddresses(ids *Addresses) { s.ids.Store(ids) }
 
 // Write sorts and writes the records.
 func (s *Stream) Write(records []flows.Record) error {
@@ -230,8 +239,9 @@ func (s *Stream) Write(records []flows.Record) error {
 		return x.Compare(&y)
 	})
 	s.buf = s.buf[:0]
+	ids := s.ids.Load()
 	for i := range records {
-		s.buf = AppendRecord(s.buf, &records[i], s.ids)
+		s.buf = AppendRecord(s.buf, &records[i], ids)
 	}
 	_, err := s.out.Write(s.buf)
 	return writeError(err)

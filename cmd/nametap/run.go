@@ -32,7 +32,7 @@ func newRun() *cobra.Command {
   /metrics    for Prometheus
   /healthz    200 as long as the process lives
   /readyz     200 while packets are captured
-  /-/reload   POST: read the rules anew (SIGHUP does the same)
+  /-/reload   POST: read the rules and the pseudonym key anew (SIGHUP does the same)
 
 A tap often delivers each direction on its own port: name both. The interfaces
 should carry nothing else and have segmentation offloads off (ethtool -K NAME
@@ -80,6 +80,7 @@ type daemon struct {
 	listen, webConfig string
 	capture           string
 	ring              bytesize
+	stream            *export.Stream // of flow records, nil without
 }
 
 func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
@@ -170,12 +171,32 @@ func (d *daemon) reload(engine *probe.Engine, collector *metrics.Collector, log 
 	if err == nil {
 		err = engine.Reload(rules)
 	}
+	if err == nil {
+		err = d.rotateKey()
+	}
 	collector.Reloaded(err == nil, time.Now())
 	if err != nil {
-		log.Error("rules not reloaded, the old ones stay in use", "error", err)
+		log.Error("not reloaded, what was in use stays in use", "error", err)
 		return err
 	}
 	log.Info("rules reloaded")
+	return nil
+}
+
+// rotateKey takes a new key of the pseudonyms into use, if its file has one:
+// records from then on cannot be joined with those before.
+func (d *daemon) rotateKey() error {
+	if d.stream == nil || d.pseudonymKey == "" {
+		return nil
+	}
+	if err := d.readKey(); err != nil {
+		return err
+	}
+	ids, err := d.addresses(io.Discard)
+	if err != nil {
+		return err
+	}
+	d.stream.SetAddresses(ids)
 	return nil
 }
 
@@ -194,6 +215,7 @@ func (d *daemon) records(cfg *probe.Config, stdout, stderr io.Writer, log *slog.
 		return nil, err
 	}
 	stream := export.NewStream(out, ids)
+	d.stream = stream
 	var failed error
 	cfg.Records = func(batch []flows.Record) {
 		if failed != nil {

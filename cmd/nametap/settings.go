@@ -11,7 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,6 +42,7 @@ type settings struct {
 	filter       string
 
 	ownKey *export.Key // once it has been made
+	hasher atomic.Pointer[gtp.Hasher]
 }
 
 func (s *settings) register(cmd *cobra.Command) {
@@ -113,27 +114,48 @@ func (s *settings) engine(rules *classify.Rules, warn io.Writer) (probe.Config, 
 		}
 		cfg.OSOf = func(tac string) string { return table[tac] }
 	}
-	if s.flows != "" {
-		cfg.Hash = s.hashIMSI(warn)
+	if s.flows == "" {
+		return cfg, nil
 	}
+	if s.pseudonymKey != "" {
+		if err := s.readKey(); err != nil {
+			return cfg, err
+		}
+	}
+	cfg.Hash = func(imsi gtp.Digits) string { return s.identities(warn).Hash(gtp.IMSI, imsi) }
 	return cfg, nil
 }
 
-// hashIMSI returns the keyed hash of identities. The key is looked for when the
-// first one is met.
-func (s *settings) hashIMSI(warn io.Writer) func(gtp.Digits) string {
-	hasher := sync.OnceValue(func() *gtp.Hasher {
+// readKey reads the key file that was named, at start and whenever it has been
+// replaced.
+func (s *settings) readKey() error {
+	key, err := export.LoadKey(s.pseudonymKey)
+	if err != nil {
+		return err
+	}
+	s.useKey(key)
+	return nil
+}
+
+func (s *settings) useKey(key export.Key) {
+	h, err := gtp.NewHasher(key[:])
+	if err != nil {
+		panic("a pseudonym key is long enough for a hash: " + err.Error())
+	}
+	s.hasher.Store(h)
+}
+
+// identities returns the keyed hash of identities. Where no key was named, one's
+// own is looked for when the first identity is met.
+func (s *settings) identities(warn io.Writer) *gtp.Hasher {
+	if s.hasher.Load() == nil {
 		key, err := s.key(warn)
 		if err != nil {
-			key = export.RandomKey()
+			key = export.RandomKey() // cannot be: only a named key can be bad
 		}
-		h, err := gtp.NewHasher(key[:])
-		if err != nil {
-			panic("a pseudonym key is long enough for a hash: " + err.Error())
-		}
-		return h
-	})
-	return func(imsi gtp.Digits) string { return hasher().Hash(gtp.IMSI, imsi) }
+		s.useKey(key)
+	}
+	return s.hasher.Load()
 }
 
 // addresses returns how subscriber addresses are written.
