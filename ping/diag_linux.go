@@ -74,7 +74,7 @@ func (d *diagSocket) dumpFamily(family uint8, each func(*diagMessage)) (bad int,
 	for {
 		n, _, flags, _, err := unix.Recvmsg(d.fd, d.buf, nil, 0)
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return bad, os.NewSyscallError("recvmsg", err)

@@ -12,7 +12,7 @@ import (
 func forge(r *rand.Rand, n, of uint64) Record {
 	classes := [...]string{"chat", "photo", "audio", "video"}
 	k := r.IntN(len(classes))
-	start := int64(1393027200e9) + int64(n*uint64(30*86400e9/of))
+	start := int64(1393027200e9) + int64(n*(30*86400e9/of))
 	rec := Record{
 		Start: start, End: start + int64(r.ExpFloat64()*60e9),
 		Subscriber: netip.AddrFrom4([4]byte{10, byte(r.IntN(16)), byte(r.IntN(256)), byte(r.IntN(256))}),

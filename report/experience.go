@@ -21,7 +21,6 @@ type scores struct {
 type score struct {
 	rated [ratings]uint64
 	time  histogram
-	mos   float64
 }
 
 func (s *scores) init() {

@@ -2,11 +2,11 @@ package report
 
 import "github.com/nametap/nametap/report/experience"
 
-// Marks and Rating are those of package experience.
-type (
-	Marks  = experience.Marks
-	Rating = experience.Rating
-)
+// Marks are those of package experience.
+type Marks = experience.Marks
+
+// Rating is that of package experience.
+type Rating = experience.Rating
 
 const (
 	good       = experience.Good
