@@ -76,6 +76,16 @@ func TestPromtoolCheck(t *testing.T) {
 	}
 }
 
+func TestAlertmanagerConfig(t *testing.T) {
+	tool, err := exec.LookPath("amtool")
+	if err != nil {
+		t.Skip("no amtool: install Debian's prometheus-alertmanager to run this")
+	}
+	if out, err := exec.Command(tool, "check-config", "alertmanager.yml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestMetricsExist holds every metric that a rule names against the list of all.
 func TestMetricsExist(t *testing.T) {
 	list, err := os.ReadFile("../../docs/metrics.md")

@@ -267,7 +267,6 @@ type recorder struct {
 	keep     map[string]bool
 	found    map[string]*series
 	minutes  int
-	err      error
 }
 
 func (r *recorder) Next(b *capture.Batch) error {
