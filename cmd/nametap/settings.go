@@ -275,12 +275,31 @@ func systemMemory() int64 {
 			}
 		}
 	}
-	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+	for _, dir := range []string{"", ownCgroup()} {
+		text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", dir, "memory.max"))
+		if err != nil {
+			continue
+		}
 		if limit, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64); err == nil {
 			memory = min(memory, limit)
 		}
 	}
 	return memory
+}
+
+// ownCgroup returns the control group of this process, below the root of the
+// unified hierarchy (cgroups(7)): a service's limit stands there.
+func ownCgroup() string {
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return path
+		}
+	}
+	return ""
 }
 
 // openOutput opens the file that a flag names. Closing standard output is left to
