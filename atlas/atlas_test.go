@@ -164,6 +164,9 @@ func world(r *rand.Rand, c *Comparer, pool []netip.Addr, answers int) {
 }
 
 func lookup(a netip.Addr) Place {
+	if a.Is6() {
+		return Place{}
+	}
 	switch b := a.As4(); b[0] {
 	case 158:
 		return Place{36351, "SoftLayer", "US"}
@@ -198,7 +201,7 @@ func TestCompare(t *testing.T) {
 	if len(got.OnlyActive) != 10 || len(got.OnlyPassive) != 10 || got.OnlyActive[0] != "158.85.58.0" || got.OnlyPassive[0] != "158.85.58.90" {
 		t.Errorf("differences: %v, %v", got.OnlyActive, got.OnlyPassive)
 	}
-	if len(got.Lying) != 1 || got.Lying[0] != (Apart{"66.6.6.6", 5, "AS64666 Liar"}) || len(got.Private) != 2 {
+	if len(got.Lying) != 1 || got.Lying[0] != (Apart{"66.6.6.6", 5, "AS64666 Liar", false}) || len(got.Private) != 2 {
 		t.Errorf("apart: %+v, %+v", got.Lying, got.Private)
 	}
 	if got.Probes != 308 || got.Empty != 1 || got.Failures["timeout"] != 1 || got.Rcodes["nxdomain"] != 1 || !slices.Equal(got.Names, []string{"e1.whatsapp.net"}) {
@@ -217,6 +220,67 @@ func TestCompare(t *testing.T) {
 	b.Reset()
 	if err := got.WriteJSON(&b); err != nil || !json.Valid(b.Bytes()) {
 		t.Error(err)
+	}
+}
+
+// TestLying: what is set apart, with an AS database and without.
+func TestLying(t *testing.T) {
+	addr := netip.MustParseAddr
+	answer := func(probe int, from string, addrs ...string) *Answer {
+		a := &Answer{Probe: probe, Name: "e1.whatsapp.net"}
+		if from != "" {
+			a.From = addr(from)
+		}
+		for _, x := range addrs {
+			a.Addresses = append(a.Addresses, addr(x))
+		}
+		return a
+	}
+	tap := []netip.Addr{addr("158.85.58.1"), addr("158.85.58.2"), addr("2a03:2880:f21f::1")}
+	for _, tt := range []struct {
+		name              string
+		answers           []*Answer
+		withAS, withoutAS string // lying
+	}{
+		{"the tap's own", []*Answer{answer(1, "1.0.0.1", "158.85.58.1")}, "", ""},
+		{"one network is told another address", []*Answer{answer(1, "1.0.0.1", "66.6.6.6"), answer(2, "1.0.0.2", "66.6.6.6")}, "66.6.6.6", "66.6.6.6"},
+		{"two networks are", []*Answer{answer(1, "1.0.0.1", "66.6.6.6"), answer(2, "2.0.0.2", "66.6.6.6")}, "", ""},
+		{"two prefixes of one AS are", []*Answer{answer(1, "1.0.0.1", "66.6.6.6"), answer(2, "1.9.0.2", "66.6.6.6")}, "66.6.6.6", ""},
+		{"another address of the app's AS", []*Answer{answer(1, "1.0.0.1", "158.9.9.9")}, "", "158.9.9.9"},
+		{"the app's prefix", []*Answer{answer(1, "1.0.0.1", "158.85.99.9")}, "", ""},
+		{"in one answer with the tap's own", []*Answer{answer(1, "1.0.0.1", "66.6.6.6", "158.85.58.1")}, "", ""},
+		{"by way of another answer", []*Answer{answer(1, "1.0.0.1", "66.6.6.6", "67.7.7.7"), answer(2, "1.0.0.1", "67.7.7.7", "158.85.58.2")}, "", ""},
+		{"beside a private one", []*Answer{answer(1, "1.0.0.1", "66.6.6.6", "10.0.0.1"), answer(2, "2.0.0.1", "158.85.58.2", "10.0.0.1")}, "66.6.6.6", "66.6.6.6"},
+		{"the probe tells no address", []*Answer{answer(1, "", "66.6.6.6")}, "66.6.6.6", "66.6.6.6"},
+		{"neither do two", []*Answer{answer(1, "", "66.6.6.6"), answer(2, "", "66.6.6.6")}, "", ""},
+		{"IPv6 elsewhere", []*Answer{answer(1, "1.0.0.1", "2a01::1")}, "2a01::1", "2a01::1"},
+		{"IPv6 nearby", []*Answer{answer(1, "1.0.0.1", "2a03:2880:9999::1")}, "", ""},
+	} {
+		for _, with := range []struct {
+			name   string
+			lookup func(netip.Addr) Place
+			want   string
+		}{{"with an AS database", lookup, tt.withAS}, {"without", nil, tt.withoutAS}} {
+			c := NewComparer(with.lookup)
+			for _, a := range tt.answers {
+				c.Add(a)
+			}
+			var got []string
+			for _, x := range c.Compare(tap).Lying {
+				got = append(got, x.Address)
+			}
+			if strings.Join(got, " ") != with.want {
+				t.Errorf("%s, %s: %v set apart, want %q", tt.name, with.name, got, with.want)
+			}
+			if lying := c.Compare(nil).Lying; with.lookup == nil && len(lying) > 0 {
+				t.Errorf("%s: %v called lying with nothing to hold them against", tt.name, lying)
+			}
+		}
+	}
+	c := NewComparer(lookup)
+	c.Add(answer(1, "66.0.0.1", "66.6.6.6"))
+	if got := c.Compare(tap); len(got.Lying) != 1 || !got.Lying[0].Own || !strings.Contains(strings.Join(got.Notes, " "), "cache") {
+		t.Errorf("an address of the probe's own AS: %+v, notes %q", got.Lying, got.Notes)
 	}
 }
 

@@ -38,7 +38,37 @@ type Comparer struct {
 // sighting is an address in the answers.
 type sighting struct {
 	answers int
-	askers  map[uint32]struct{} // ASes of the probes that were told it, the first few
+	askers  map[network]struct{} // of the probes that were told it, the first few
+	company netip.Addr           // an address of an answer that has it as well, itself at first
+}
+
+// network is where a probe is: its AS or, where that is not known, its prefix or,
+// where its address is not told either, the probe itself.
+type network struct {
+	asn    uint32
+	prefix netip.Prefix
+	probe  int
+}
+
+func networkOf(a *Answer, from Place) network {
+	switch {
+	case from.ASN != 0:
+		return network{asn: from.ASN}
+	case a.From.IsValid():
+		return network{prefix: neighbourhood(a.From)}
+	}
+	return network{probe: a.Probe}
+}
+
+// neighbourhood stands for an address's AS where that is not known: its /16, and
+// of IPv6 its /32, which is what registries give to an operator.
+func neighbourhood(a netip.Addr) netip.Prefix {
+	bits := 16
+	if a.Is6() {
+		bits = 32
+	}
+	p, _ := a.Prefix(bits) // fails only for lengths that do not exist
+	return p
 }
 
 type region struct {
@@ -96,12 +126,20 @@ func (c *Comparer) Add(a *Answer) {
 	}
 	labels := [2]string{from.Country, asLabel(from)}
 	seen := map[netip.Addr]bool{}
+	asker := networkOf(a, from)
+	var first netip.Addr // of those that are not private
 	for _, addr := range a.Addresses {
 		if seen[addr] {
 			continue
 		}
 		seen[addr] = true
-		c.sight(addr, from.ASN)
+		if !c.sight(addr, asker) || private(addr) {
+			continue
+		}
+		if !first.IsValid() {
+			first = addr
+		}
+		c.join(first, addr)
 	}
 	for i, label := range labels {
 		r := c.region(i, label)
@@ -115,20 +153,40 @@ func (c *Comparer) Add(a *Answer) {
 	}
 }
 
-func (c *Comparer) sight(addr netip.Addr, asker uint32) {
+// sight counts an address and reports whether there was room for it.
+func (c *Comparer) sight(addr netip.Addr, asker network) bool {
 	s := c.addrs[addr]
 	if s == nil {
 		if len(c.addrs) >= maxAddresses {
 			c.refused++
-			return
+			return false
 		}
-		s = &sighting{askers: map[uint32]struct{}{}}
+		s = &sighting{askers: map[network]struct{}{}, company: addr}
 		c.addrs[addr] = s
 	}
 	s.answers++
 	if len(s.askers) < maxAskers {
 		s.askers[asker] = struct{}{}
 	}
+	return true
+}
+
+// join notes that two addresses came in one answer.
+func (c *Comparer) join(a, b netip.Addr) {
+	if a, b = c.company(a), c.company(b); a != b {
+		c.addrs[a].company = b
+	}
+}
+
+// company returns the address that stands for all that came together with a, in
+// one answer or by a chain of them.
+func (c *Comparer) company(a netip.Addr) netip.Addr {
+	for c.addrs[a].company != a {
+		up := c.addrs[a].company
+		c.addrs[a].company = c.addrs[up].company // halve the way for the next one
+		a = up
+	}
+	return a
 }
 
 func (c *Comparer) region(i int, label string) *region {
@@ -178,9 +236,11 @@ type Comparison struct {
 	OnlyActive     []string `json:"only_active"`
 	OnlyPassive    []string `json:"only_passive"`
 
-	// Private are addresses that nobody can reach from outside; Lying are
-	// those that only probes of one AS were told, of an AS in which the tap
-	// saw none of the app's servers.
+	// Private are addresses that nobody can reach from outside. Lying are
+	// those that only probes of one network were told, in an AS (without a
+	// database: in a /16, of IPv6 a /32) in which the tap saw none of the
+	// app's servers, and never in one answer with an address of which either
+	// is not so.
 	Private []Apart `json:"private"`
 	Lying   []Apart `json:"lying"`
 
@@ -198,6 +258,9 @@ type Apart struct {
 	Address string `json:"address"`
 	Answers int    `json:"answers"`
 	System  string `json:"autonomous_system"`
+	// Own says that it lies in the AS of the probes that were told: a cache
+	// which that operator keeps for the app looks like this too.
+	Own bool `json:"in_the_network_of_its_probes"`
 }
 
 // Point of a rarefaction curve: so many answers taken at random hold so many
@@ -247,41 +310,79 @@ func (c *Comparer) Compare(passive []netip.Addr) *Comparison {
 	for f, n := range c.failures {
 		out.Failures[string(f)] = n
 	}
-	seen := map[netip.Addr]bool{}
-	home := map[uint32]bool{}
+	t := tapped{lookup: c.lookup, seen: map[netip.Addr]bool{}, home: map[uint32]bool{}, near: map[netip.Prefix]bool{}}
 	for _, a := range passive {
-		seen[a] = true
-		if p := c.lookup(a); p.ASN != 0 {
-			home[p.ASN] = true
-		}
+		t.add(a)
 	}
-	active := c.sortOut(out, seen, home)
-	out.Active, out.Passive = len(active), len(seen)
-	sets(out, active, seen)
+	active := c.sortOut(out, &t)
+	out.Active, out.Passive = len(active), len(t.seen)
+	sets(out, active, t.seen)
 	out.Rarefaction, out.Estimate = c.rarefy(active)
-	out.Countries, out.Systems = c.regional(0, active, seen), c.regional(1, active, seen)
-	if len(home) == 0 {
-		out.Notes = append(out.Notes, "Without --asn-db lying answers cannot be told from caches: none was set apart.")
-	}
-	if c.refused > 0 {
-		out.Notes = append(out.Notes, fmt.Sprintf("%d answers had addresses beyond the %d that are kept.", c.refused, maxAddresses))
-	}
-	if len(passive) == 0 {
-		out.Notes = append(out.Notes, "The tap saw no address of these names' classes: there is nothing to compare with.")
-	}
+	out.Countries, out.Systems = c.regional(0, active, t.seen), c.regional(1, active, t.seen)
+	out.Notes = c.notes(out, &t)
 	return out
 }
 
+// notes say what the comparison cannot.
+func (c *Comparer) notes(out *Comparison, t *tapped) []string {
+	notes := []string{}
+	switch {
+	case len(t.seen) == 0:
+		notes = append(notes, "The tap saw no address of these names' classes: there is nothing to compare with, and lying answers cannot be told.")
+	case len(t.home) == 0:
+		notes = append(notes, "Without --asn-db networks are told apart by prefixes (/16, of IPv6 /32): a rare address of the app in a prefix of its own can be among the lying ones.")
+	}
+	if len(out.Lying) > 0 {
+		notes = append(notes, "A cache that an operator keeps for the app in its own network, and tells to its own users only, cannot be told from a lie; look at the addresses that were set apart.")
+	}
+	if c.refused > 0 {
+		notes = append(notes, fmt.Sprintf("%d answers had addresses beyond the %d that are kept.", c.refused, maxAddresses))
+	}
+	return notes
+}
+
+// tapped is what the tap saw: addresses, their ASes as far as they are known, and
+// their neighbourhoods.
+type tapped struct {
+	lookup func(netip.Addr) Place
+	seen   map[netip.Addr]bool
+	home   map[uint32]bool
+	near   map[netip.Prefix]bool
+}
+
+func (t *tapped) add(a netip.Addr) {
+	t.seen[a] = true
+	t.near[neighbourhood(a)] = true
+	if p := t.lookup(a); p.ASN != 0 {
+		t.home[p.ASN] = true
+	}
+}
+
+// elsewhere says that an address lies in no network in which the tap saw one.
+func (t *tapped) elsewhere(a netip.Addr, place Place) bool {
+	if len(t.home) > 0 && place.ASN != 0 {
+		return !t.home[place.ASN]
+	}
+	return len(t.seen) > 0 && !t.near[neighbourhood(a)]
+}
+
 // sortOut divides the addresses into the app's and those set apart.
-func (c *Comparer) sortOut(out *Comparison, seen map[netip.Addr]bool, home map[uint32]bool) map[netip.Addr]bool {
-	active := map[netip.Addr]bool{}
+func (c *Comparer) sortOut(out *Comparison, t *tapped) map[netip.Addr]bool {
+	active, trusted := map[netip.Addr]bool{}, map[netip.Addr]bool{}
+	for a, s := range c.addrs {
+		if !private(a) && (len(s.askers) > 1 || !t.elsewhere(a, c.lookup(a))) {
+			trusted[c.company(a)] = true
+		}
+	}
 	for a, s := range c.addrs {
 		place := c.lookup(a)
-		apart := Apart{a.String(), s.answers, asLabel(place)}
+		apart := Apart{Address: a.String(), Answers: s.answers, System: asLabel(place)}
+		_, apart.Own = s.askers[network{asn: place.ASN}]
+		apart.Own = apart.Own && place.ASN != 0
 		switch {
 		case private(a):
 			out.Private = append(out.Private, apart)
-		case !seen[a] && len(home) > 0 && place.ASN != 0 && !home[place.ASN] && len(s.askers) == 1:
+		case !trusted[c.company(a)]:
 			out.Lying = append(out.Lying, apart)
 		default:
 			active[a] = true
@@ -410,6 +511,32 @@ func (c *Comparison) WriteJSON(w io.Writer) error {
 	return enc.Encode(c)
 }
 
+// writeApart lists the addresses that do not count, those of most answers first.
+func (c *Comparison) writeApart(b *strings.Builder) {
+	for _, part := range []struct {
+		name string
+		list []Apart
+	}{{"private", c.Private}, {"lying", c.Lying}} {
+		if len(part.list) == 0 {
+			continue
+		}
+		b.WriteString("\n")
+		t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+		_, _ = fmt.Fprintf(t, "%s\tanswers\tAS\n", part.name)
+		for _, a := range part.list[:min(len(part.list), 20)] {
+			system := cmp.Or(a.System, "unknown")
+			if a.Own {
+				system += ", that of the probes"
+			}
+			_, _ = fmt.Fprintf(t, "%s\t%d\t%s\n", a.Address, a.Answers, system)
+		}
+		_ = t.Flush() // a strings.Builder takes everything
+		if rest := len(part.list) - 20; rest > 0 {
+			fmt.Fprintf(b, "and %d more; --format json has them all\n", rest)
+		}
+	}
+}
+
 // WriteTable writes the comparison for a person.
 func (c *Comparison) WriteTable(w io.Writer) error {
 	b := &strings.Builder{}
@@ -447,6 +574,7 @@ func (c *Comparison) WriteTable(w io.Writer) error {
 		}
 		_ = t.Flush() // a strings.Builder takes everything
 	}
+	c.writeApart(b)
 	for _, n := range c.Notes {
 		b.WriteString("\n" + n + "\n")
 	}

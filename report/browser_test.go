@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -212,6 +213,50 @@ func TestPageInBrowser(t *testing.T) {
 		if !strings.Contains(a, "google") && !strings.Contains(a, "gvt1") {
 			t.Errorf("asked for %s", a)
 		}
+	}
+}
+
+// TestPageOfAMillionFlows: a month of them is on the screen within a second.
+func TestPageOfAMillionFlows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	ctx, _ := browser(t)
+	r := rand.New(rand.NewPCG(6, 6))
+	c := NewCollector(Options{})
+	const n = 1_000_000
+	for i := range uint64(n) {
+		rec := forge(r, i, n)
+		c.Add(&rec)
+	}
+	path := filepath.Join(t.TempDir(), "million.html")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Report().WriteHTML(f); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	heard := listen(ctx, t)
+	if err := chromedp.Do(ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate("file://"+path)); err != nil {
+		t.Fatal(err)
+	}
+	painted, err := chromedp.Run(ctx, chromedp.Evaluate[float64](paintScript, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := evaluate[survey](ctx, t, surveyScript); len(s.Problems) > 0 || s.EmptyCharts > 0 || s.Figures < 10 {
+		t.Errorf("%+v", s)
+	}
+	if out := heard(); len(out) > 0 {
+		t.Errorf("the page said or asked: %v", out)
+	}
+	t.Logf("first contentful paint after %.0f ms", painted)
+	if painted > 1000 {
+		t.Errorf("first paint after %v ms", painted)
 	}
 }
 

@@ -24,7 +24,6 @@ const (
 	maxAPNs        = 24
 	exactUsers     = 1 << 16
 	displayBins    = 240
-	detectBins     = 16 << 10
 	largeFlow      = 1_000_000 // bytes from which throughput means something
 )
 
@@ -68,6 +67,7 @@ type Collector struct {
 
 	refusedClasses, refusedServers, refusedNames, refusedAPNs uint64
 	apns                                                      map[string]bool
+	resolution                                                resolving
 	facts                                                     *CaptureFacts
 	inputs                                                    Inputs
 }
@@ -100,8 +100,7 @@ type server struct {
 	hidden       bool
 }
 
-// displayBin and detectBin are one bin of time: of pictures, and of the
-// detector.
+// displayBin is one bin of time of the pictures.
 type displayBin struct{ classes []*classBin }
 
 type classBin struct {
@@ -109,12 +108,6 @@ type classBin struct {
 	flows, syn, synack, fin, rst uint64
 	servers                      *distinct
 	rated                        [ratings]uint64
-}
-
-type detectBin struct {
-	classes []detect.Bin
-	users   map[string]*distinct
-	groups  map[detect.Key]*detect.Bin
 }
 
 // NewCollector returns a Collector that has seen nothing.
@@ -128,7 +121,7 @@ func NewCollector(opt Options) *Collector {
 	c := &Collector{
 		opt: opt, index: map[classKey]int{}, users: newDistinct(exactUsers, fine),
 		display: newTimeline(time.Second, displayBins, mergeDisplay),
-		detect:  newTimeline(detect.Width, detectBins, mergeDetect),
+		detect:  newTimeline[detectBin](detect.Hop, detectHops, nil),
 		names:   map[string]*name{}, devices: map[deviceKey]*device{}, apns: map[string]bool{},
 	}
 	c.presence = newPresence(func(fn func(*uint64)) {
@@ -306,108 +299,6 @@ func mergeDisplay(into, from *displayBin) {
 		for i := range x.rated {
 			x.rated[i] += f.rated[i]
 		}
-	}
-}
-
-// exactActive is up to which the active subscribers of a bin are counted
-// exactly.
-const exactActive = 128
-
-// detection feeds the outage detector's bins.
-func (c *Collector) detection(id int, r *Record, user uint64) {
-	c.detect.reach(r.Start, r.End)
-	apn := r.APN
-	if apn != "" && !c.apns[apn] {
-		if len(c.apns) >= maxAPNs {
-			c.refusedAPNs++
-			apn = ""
-		} else {
-			c.apns[apn] = true
-		}
-	}
-	group := detect.Key{App: r.App, Group: apn}
-	c.detect.span(r.Start, r.End, func(b *detectBin, from, to int64) {
-		up, down := part(r.Bytes[0], r.Start, r.End, from, to), part(r.Bytes[1], r.Start, r.End, from, to)
-		for _, x := range b.of(id, group) {
-			if x != nil {
-				x.BytesUp += up
-				x.BytesDown += down
-			}
-		}
-		b.active(r.App).add(user)
-	})
-	for _, x := range c.detect.at(r.Start).of(id, group) {
-		if x != nil {
-			count(x, r)
-		}
-	}
-	for _, x := range c.detect.at(r.End).of(id, group) {
-		if x != nil {
-			x.RST += r.RST
-		}
-	}
-}
-
-func count(x *detect.Bin, r *Record) {
-	x.Flows++
-	x.SYN += r.SYN
-	x.SYNACK += r.SYNACK
-	if r.SYNSeen {
-		x.Attempts++
-	}
-	if r.both() {
-		x.Carried++
-	}
-	if oneWay(r) && r.Payload[0]+r.Payload[1] > 0 {
-		x.OneSided++
-	}
-}
-
-func oneWay(r *Record) bool { return (r.Packets[0] == 0) != (r.Packets[1] == 0) }
-
-// of returns the class's bin and, where there is a group, the group's.
-func (b *detectBin) of(id int, group detect.Key) [2]*detect.Bin {
-	if id >= len(b.classes) {
-		b.classes = append(b.classes, make([]detect.Bin, id+1-len(b.classes))...)
-	}
-	out := [2]*detect.Bin{&b.classes[id]}
-	if group.Group == "" {
-		return out
-	}
-	if b.groups == nil {
-		b.groups = map[detect.Key]*detect.Bin{}
-	}
-	if b.groups[group] == nil {
-		b.groups[group] = &detect.Bin{}
-	}
-	out[1] = b.groups[group]
-	return out
-}
-
-func (b *detectBin) active(app string) *distinct {
-	if b.users == nil {
-		b.users = map[string]*distinct{}
-	}
-	if b.users[app] == nil {
-		b.users[app] = newDistinct(exactActive, coarse)
-	}
-	return b.users[app]
-}
-
-func mergeDetect(into, from *detectBin) {
-	add := func(x, y *detect.Bin) {
-		x.Attempts, x.SYN, x.SYNACK, x.RST = x.Attempts+y.Attempts, x.SYN+y.SYN, x.SYNACK+y.SYNACK, x.RST+y.RST
-		x.Flows, x.Carried, x.OneSided = x.Flows+y.Flows, x.Carried+y.Carried, x.OneSided+y.OneSided
-		x.BytesUp, x.BytesDown = x.BytesUp+y.BytesUp, x.BytesDown+y.BytesDown
-	}
-	for id := range from.classes {
-		add(into.of(id, detect.Key{})[0], &from.classes[id])
-	}
-	for k, g := range from.groups {
-		add(into.of(0, k)[1], g)
-	}
-	for app, u := range from.users {
-		into.active(app).merge(u)
 	}
 }
 

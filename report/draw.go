@@ -2,7 +2,9 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -211,7 +213,7 @@ func (d *drawer) devices(s *DevicesSection) []block {
 		curve.Marks, density.Marks = distinctMarks(marks), distinctMarks(marks)
 		parts = append(parts, block{Grid: []*figure{
 			d.draw(&curve, "Share of a system's flows up to a duration; lines mark the steps.", false, t),
-			d.draw(&density, "Share of a system's flows in each bin of 5 % in duration: time-outs stand out as peaks.", false, stepTable(steps)),
+			d.draw(&density, "Share of a system's flows in each bin of 5 % in duration: time-outs stand out as peaks.", false, binTable(&density)),
 		}})
 	}
 	if len(steps.Rows) > 0 {
@@ -220,8 +222,31 @@ func (d *drawer) devices(s *DevicesSection) []block {
 	return parts
 }
 
-// stepTable is a copy, for under a figure.
-func stepTable(t *table) *table { return &table{Head: t.Head, Rows: append([][]cell{}, t.Rows...)} }
+// binTable is the table behind a chart of densities: a row a bin that has a flow of
+// any series.
+func binTable(c *chart.Chart) *table {
+	t := &table{Head: heads("from")}
+	t.Head[0].Text = true
+	rows := map[float64][]cell{}
+	for i := range c.Series {
+		s := &c.Series[i]
+		t.Head = append(t.Head, column{Name: s.Name})
+		for j, x := range s.X {
+			if math.IsNaN(s.Y[j]) || s.Y[j] == 0 {
+				continue
+			}
+			if rows[x] == nil {
+				rows[x] = slices.Repeat([]cell{{Text: "–", Class: "n"}}, len(c.Series)+1)
+				rows[x][0] = cell{Text: chart.Format(x, c.X.Unit)}
+			}
+			rows[x][i+1] = value(s.Y[j], c.Y.Unit)
+		}
+	}
+	for _, x := range slices.Sorted(maps.Keys(rows)) {
+		t.Rows = append(t.Rows, rows[x])
+	}
+	return t
+}
 
 // distinctMarks leaves one of several marks at nearly the same place.
 func distinctMarks(in []chart.Mark) (out []chart.Mark) {
@@ -274,13 +299,22 @@ func (d *drawer) hosting(s *HostingSection) []block {
 		parts = append(parts, block{Grid: grid})
 	}
 	t := &table{Caption: "Addresses and networks", Head: heads("<class", "addresses", "IPv6", "/24", "/16", "/8", "always on", "peak only")}
-	for i := range s.Classes {
-		e := &s.Classes[i]
+	row := func(name string, e *HostingEntry) {
+		always, peak := count1(uint64(e.AlwaysOn)), count1(uint64(e.PeakOnly))
+		if len(s.Churn.Seen) < leastPresence {
+			always, peak = cell{Text: "–", Class: "n"}, cell{Text: "–", Class: "n"}
+		}
 		t.Rows = append(t.Rows, []cell{
-			{Text: label(e.App + "/" + e.Class)},
+			{Text: name},
 			count1(uint64(e.Addresses)), count1(uint64(e.IPv6)), count1(uint64(e.Slash24)),
-			count1(uint64(e.Slash16)), count1(uint64(e.Slash8)), count1(uint64(e.AlwaysOn)), count1(uint64(e.PeakOnly)),
+			count1(uint64(e.Slash16)), count1(uint64(e.Slash8)), always, peak,
 		})
+	}
+	for i := range s.Apps {
+		row("all of "+title(s.Apps[i].App), &s.Apps[i])
+	}
+	for i := range s.Classes {
+		row(label(s.Classes[i].App+"/"+s.Classes[i].Class), &s.Classes[i])
 	}
 	return append(append(parts, block{Table: t}), d.owners(s)...)
 }
@@ -348,7 +382,7 @@ func (d *drawer) location(s *LocationSection) []block {
 		return nil
 	}
 	c.X.Log = s.All.Max > 4*max(s.All.P05, 1e-6) // where all are alike a straight axis shows more
-	steps := &table{Caption: "Steps of the round-trip times", Head: heads("<at", "share", "addresses", "<the database says", "<cities that would fit")}
+	steps := &table{Caption: "Steps of the round-trip times", Head: heads("<at", "share", "addresses", "<in the database", "<cities that would fit, and the time light in fibre takes there and back")}
 	for _, x := range s.Steps {
 		c.Marks = append(c.Marks, chart.Mark{X: x.At, Label: chart.Format(milliseconds(x.At)/1000, chart.Millis)})
 		var claims, fits []string
@@ -360,13 +394,13 @@ func (d *drawer) location(s *LocationSection) []block {
 			claims = append(claims, line)
 		}
 		for _, k := range x.Candidates {
-			fits = append(fits, fmt.Sprintf("%s (floor %s)", k.City, chart.Format(milliseconds(k.Floor)/1000, chart.Millis)))
+			fits = append(fits, k.City+"\u00a0"+chart.Format(milliseconds(k.Floor)/1000, chart.Millis))
 		}
 		steps.Rows = append(steps.Rows, []cell{
 			{Text: chart.Format(milliseconds(x.At)/1000, chart.Millis)},
 			{Text: chart.Format(x.Share, chart.Share), Class: "nw", Extra: bar(x.Share, 1)},
 			count1(x.Count),
-			text(orDash(strings.Join(claims, "; "))), text(orDash(strings.Join(fits, "; "))),
+			text(orDash(strings.Join(claims, "; "))), text(orDash(strings.Join(fits, ", "))),
 		})
 	}
 	f := d.draw(&c, "Share of a class's addresses that answer within a time, as seen from the tap; lines mark the steps.", true, t)
@@ -485,7 +519,7 @@ func (d *drawer) outage(s *OutageSection) []block {
 	var bands []chart.Band
 	events := &table{
 		Caption: "Detected events",
-		Head:    heads("<what", "<verdict", "<from (UTC)", "<to", "left of down / up", "attempts", "success", "confidence", "<why"),
+		Head:    heads("<what", "<verdict", "<from (UTC)", "<to", "left of down / up", "attempts", "success", "confidence"),
 	}
 	for i := range s.Events {
 		e := &s.Events[i]
@@ -522,8 +556,7 @@ func (d *drawer) outage(s *OutageSection) []block {
 			{Text: fmt.Sprintf("× %s", chart.Format(e.Attempts, chart.Factor)), Class: "n"},
 			{Text: chart.Format(e.SuccessBefore, chart.Share) + " → " + chart.Format(e.SuccessDuring, chart.Share), Class: "nw"},
 			{Text: fmt.Sprintf("%.2f", e.Confidence), Class: "n"},
-			{Text: why, Class: "t long"},
-		})
+		}, []cell{{Text: "why"}, {Text: why, Class: "t why", Span: len(events.Head) - 1}})
 	}
 	var parts []block
 	if len(events.Rows) > 0 {
@@ -601,15 +634,35 @@ func (d *drawer) signals(s *OutageSection, bands []chart.Band) []*figure {
 		name := l.App + "/" + l.Class
 		flows.Series = append(flows.Series, chart.Series{Name: label(name), X: x, Y: floats(l.Flows), Ink: d.inks[name], Dashed: l.App == "other"})
 	}
-	out = append(out, d.draw(&flows, "By class, "+bins+".", s.Outside == nil, overTime(&flows)))
+	out = append(out, d.draw(&flows, "By class, "+bins+".", true, overTime(&flows)))
 	if s.Outside != nil {
-		c := chart.Chart{
-			Title: "From outside: " + s.Outside.Name, Kind: chart.Steps, X: chart.Axis{Unit: chart.Clock}, Y: chart.Axis{Unit: chart.Count}, Bands: bands,
-			Series: []chart.Series{{Name: s.Outside.Name, X: x, Y: append(append([]float64{}, s.Outside.Counts...), s.Outside.Counts[len(s.Outside.Counts)-1]), Ink: 4}},
-		}
-		out = append(out, d.draw(&c, "The series that --events gave, "+bins+".", false, overTime(&c)))
+		out = append(out, d.outside(s.Outside, x, &sum, bands, bins))
 	}
 	return out
+}
+
+// outside lays the series from outside over ours. They have nothing in common but
+// time, so each is drawn against its own highest bin; the table has the numbers.
+func (d *drawer) outside(o *OutsideLine, x []float64, ours *SignalLine, bands []chart.Band, bins string) *figure {
+	c := chart.Chart{
+		Title: "From outside: " + o.Name, Kind: chart.Steps, X: chart.Axis{Unit: chart.Clock}, Y: chart.Axis{Unit: chart.Count}, Bands: bands,
+		Series: []chart.Series{
+			{Name: o.Name, X: x, Y: append(slices.Clone(o.Counts), o.Counts[len(o.Counts)-1]), Ink: 4},
+			{Name: "SYN", X: x, Y: floats(ours.SYN), Ink: 1, Dashed: true},
+			{Name: "RST", X: x, Y: floats(ours.RST), Ink: 2, Dashed: true},
+		},
+	}
+	numbers := overTime(&c)
+	c.Y = chart.Axis{Unit: chart.Share, Min: 0, Max: 1}
+	for i := range c.Series {
+		y := c.Series[i].Y
+		if most := slices.Max(y); most > 0 {
+			for j := range y {
+				y[j] /= most
+			}
+		}
+	}
+	return d.draw(&c, "What --events gave, over connection attempts and resets of the apps, "+bins+", each as a share of its own highest bin.", true, numbers)
 }
 
 func (l *SignalLine) add(o *SignalLine) {

@@ -54,6 +54,9 @@ func (s *scores) add(c *Collector, id int, r *Record) {
 	if os == "" {
 		os = "unknown"
 	}
+	if s.byOS[os] == nil && len(s.byOS) >= maxClasses {
+		os = "other systems"
+	}
 	for _, x := range []*score{&s.all, of(s.byClass, c.list[id].key), of(s.byOS, os)} {
 		x.add(took, rating)
 	}

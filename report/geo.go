@@ -9,9 +9,6 @@ import (
 )
 
 const (
-	// rttBin and rttWindows are for steps of round-trip times: half a
-	// millisecond, steps 1.5 to 4.5 ms wide.
-	rttBin = 0.0005
 	// mostRTT is where the search ends, in seconds: no path is longer.
 	mostRTT = 5
 	// fibreSpeed is that of light in glass, two thirds of that in vacuum, in
@@ -19,8 +16,6 @@ const (
 	fibreSpeed  = 299792.458 * 2 / 3
 	earthRadius = 6371.0 // km
 )
-
-var rttWindows = []window{{1, 1, 3}, {2, 2, 5}, {4, 3, 9}}
 
 // Position is a place on Earth in degrees.
 type Position struct {

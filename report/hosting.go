@@ -7,12 +7,16 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/report/chart"
 )
 
 // HostingSection is where the classes are served from.
 type HostingSection struct {
 	Notes
+	// Apps are all classes of an app together: an address that serves several
+	// of them counts once.
+	Apps      []HostingEntry `json:"apps"`
 	Classes   []HostingEntry `json:"classes"`
 	Systems   []ASEntry      `json:"autonomous_systems"`
 	Countries []CountryEntry `json:"countries"`
@@ -23,7 +27,8 @@ type HostingSection struct {
 	KnowsCountry bool `json:"knows_country"`
 }
 
-// HostingEntry is one class's addresses. Prefixes count IPv4.
+// HostingEntry is the addresses of a class or, with an empty Class, of a whole
+// app. Prefixes count IPv4.
 type HostingEntry struct {
 	App       string `json:"app"`
 	Class     string `json:"class"`
@@ -97,12 +102,10 @@ func (c *Collector) hostingSection() HostingSection {
 			Unknown: "An address that nobody used is not seen, so quiet hours and short inputs make pools look smaller. One address can be many machines, or a cache in the operator's own network. A database knows who an address was given to, not where it answers.",
 			Remarks: []string{},
 		},
-		Classes: []HostingEntry{}, Systems: []ASEntry{}, Countries: []CountryEntry{},
+		Apps: []HostingEntry{}, Classes: []HostingEntry{}, Systems: []ASEntry{}, Countries: []CountryEntry{},
 		KnowsAS: c.opt.Places.knowsAS(), KnowsCountry: c.opt.Places.knowsPlaces(),
 	}
-	for _, id := range c.sorted() {
-		s.Classes = append(s.Classes, c.hosting(id))
-	}
+	c.counted(&s)
 	c.owners(&s)
 	c.active(&s.Active)
 	c.churn(&s.Churn)
@@ -142,13 +145,27 @@ func (p *prefixSet) add(a netip.Addr) {
 	}
 }
 
-func (c *Collector) hosting(id int) HostingEntry {
-	k := c.list[id]
-	e := HostingEntry{App: k.key.App, Class: k.key.Class, Addresses: len(k.servers)}
+// counted counts the addresses of classes and of apps.
+func (c *Collector) counted(s *HostingSection) {
+	var apps []string
+	for _, id := range c.sorted() {
+		k := c.list[id]
+		s.Classes = append(s.Classes, c.hosting(k.key, k.servers))
+		if k.key.App != classify.OtherName && !slices.Contains(apps, k.key.App) {
+			apps = append(apps, k.key.App)
+		}
+	}
+	for _, app := range apps {
+		s.Apps = append(s.Apps, c.hosting(classKey{App: app}, c.serversOf(func(k classKey) bool { return k.App == app })))
+	}
+}
+
+func (c *Collector) hosting(key classKey, servers map[netip.Addr]*server) HostingEntry {
+	e := HostingEntry{App: key.App, Class: key.Class, Addresses: len(servers)}
 	var prefixes prefixSet
-	peak := c.peak(k)
+	peak := c.peak(servers)
 	bins := c.presence.bins()
-	for a, s := range k.servers {
+	for a, s := range servers {
 		if s.hidden {
 			e.Hidden++
 			continue
@@ -171,15 +188,15 @@ func (c *Collector) hosting(id int) HostingEntry {
 	return e
 }
 
-// peak returns the busiest third of the presence bins, by how many addresses of
-// the class they saw.
-func (c *Collector) peak(k *class) uint64 {
+// peak returns the busiest third of the presence bins, by how many of the
+// addresses they saw.
+func (c *Collector) peak(servers map[netip.Addr]*server) uint64 {
 	bins := c.presence.bins()
 	type bin struct{ at, seen int }
 	list := make([]bin, bins)
 	for i := range list {
 		list[i].at = i
-		for _, s := range k.servers {
+		for _, s := range servers {
 			if s.mask>>i&1 != 0 {
 				list[i].seen++
 			}
@@ -265,9 +282,14 @@ func (c *Collector) owners(s *HostingSection) {
 
 // appServers puts the addresses of all classes of apps together.
 func (c *Collector) appServers() map[netip.Addr]*server {
+	return c.serversOf(func(k classKey) bool { return k.App != classify.OtherName })
+}
+
+// serversOf puts the addresses of the classes that are wanted together.
+func (c *Collector) serversOf(wanted func(classKey) bool) map[netip.Addr]*server {
 	out := map[netip.Addr]*server{}
 	for _, k := range c.list {
-		if k.key.App == "other" {
+		if !wanted(k.key) {
 			continue
 		}
 		for a, s := range k.servers {
@@ -293,7 +315,7 @@ func (c *Collector) active(o *ActiveOver) {
 	o.Times, row = c.times()
 	o.Classes = []ActiveLine{}
 	for _, id := range c.sorted() {
-		if c.list[id].key.App == "other" {
+		if c.list[id].key.App == classify.OtherName {
 			continue
 		}
 		line := ActiveLine{Class: c.list[id].key.String(), Counts: make([]uint64, len(row))}

@@ -113,6 +113,7 @@ type cell struct {
 	Text  string
 	Class string
 	Extra template.HTML
+	Span  int // columns, if more than one
 }
 
 // WriteHTML writes the report as one page that needs nothing else.

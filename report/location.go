@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"github.com/nametap/nametap/internal/steps"
 )
 
 // LocationSection is how far away the servers are.
@@ -65,6 +67,9 @@ type LocatedAddress struct {
 
 // listedAddresses bounds the list in the report.
 const listedAddresses = 5000
+
+// mostCandidates bounds the cities beside a step.
+const mostCandidates = 20
 
 // clockSlack is what clocks and rounding of a capture may take off a round-trip
 // time, in seconds.
@@ -138,7 +143,7 @@ func (c *Collector) locate(s *LocationSection, classes map[netip.Addr][]string) 
 	})
 	s.All = all.quantiles()
 	slices.Sort(values)
-	for _, step := range stepsOf(values, rttBin, rttWindows) {
+	for _, step := range steps.Of(values, steps.RTTBin, steps.RTTWindows) {
 		s.Steps = append(s.Steps, c.explain(s, step))
 	}
 	if len(s.Addresses) > listedAddresses {
@@ -173,7 +178,7 @@ func (c *Collector) explain(s *LocationSection, step Step) RTTStep {
 	out := RTTStep{Step: step, Claims: []Claim{}, Candidates: []Candidate{}}
 	if c.opt.Tap != nil {
 		out.Candidates = candidates(*c.opt.Tap, step.At)
-		out.Candidates = out.Candidates[:min(len(out.Candidates), 12)]
+		out.Candidates = out.Candidates[:min(len(out.Candidates), mostCandidates)]
 	}
 	claims := map[string]*Claim{}
 	for i := range s.Addresses {

@@ -178,6 +178,17 @@ func (c *Collector) namingSection() NamingSection {
 	return s
 }
 
+// Names returns the names of a class that were met, those of most flows first.
+func (c *Collector) Names(app, class string) []string {
+	var out []string
+	for _, e := range c.namingSection().Names {
+		if e.App == app && e.Class == class {
+			out = append(out, e.Name)
+		}
+	}
+	return out
+}
+
 func (n *name) entry(text string) NameEntry {
 	e := NameEntry{
 		Name: text, App: n.verdict.App, Class: n.verdict.Class, Rule: n.verdict.Rule,

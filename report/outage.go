@@ -67,7 +67,7 @@ func (c *Collector) outageSection() OutageSection {
 	s := OutageSection{
 		Notes: Notes{
 			Shows:   "Volume, connections and their ends over time, and the times at which an app failed.",
-			How:     "The detector judges bins of five minutes by three signals: attempts per active subscriber up, success down (payload both ways, SYN/ACKs, resets), bytes per flow down. It expects what the same time of earlier weeks had, or the last two hours where there is no such week (“uncalibrated”). Two bins in a row make an event.",
+			How:     "The detector judges each five minutes, in steps of half of that, by three signals: attempts per active subscriber up, success down (payload both ways, SYN/ACKs, resets), bytes per flow down. It expects what the same time of earlier weeks had, or the last two hours where there is no such week (“uncalibrated”). Three steps in a row that alarm make an event.",
 			Unknown: "Why something failed. A residue is what is left of the volume that was to be expected, and that expectation is an estimate. SYN and flows stand where a flow began, FIN and RST where it ended, bytes are spread over it evenly.",
 			Remarks: []string{},
 		},
@@ -101,12 +101,15 @@ func signalLine(key classKey, id int, row []*displayBin) SignalLine {
 // detectEvents runs the detector over the bins.
 func (c *Collector) detectEvents(s *OutageSection) {
 	first, row := c.detect.row()
-	if len(row) == 0 {
+	if len(row) == 0 || c.flows == 0 {
 		return
 	}
-	if time.Duration(c.detect.width) != detect.Width {
-		s.remark("The input is longer than the %d bins of %v that the detector keeps; no events were looked for. Give it in parts.", detectBins, detect.Width)
-		return
+	if from := c.detect.low * c.detect.width; c.first < from {
+		s.remark("Outages were looked for from %s on: of a longer input the newest %d weeks are kept. Give what came before by itself.",
+			time.Unix(0, from).UTC().Format("2 January 2006, 15:04"), time.Duration(detectHops)*detect.Hop/(7*24*time.Hour))
+	}
+	if !c.resolution.known {
+		s.remark("%s: that names were not resolved (dns-failure) cannot be told from an app that fails, or from a tap that sees nothing.", c.whyNoDNS())
 	}
 	d := detect.New()
 	var events []detect.Event
@@ -121,7 +124,7 @@ func (c *Collector) detectEvents(s *OutageSection) {
 	}
 	// After the last flow has begun there are only ends: what was selected by
 	// its start would look like traffic that stops.
-	row = row[:min(len(row), int((c.lastStart-first)/c.detect.width)+1)]
+	row = row[:max(0, min(int64(len(row)), c.lastStart/c.detect.width-first/c.detect.width+1))]
 	for i, b := range row {
 		for _, e := range d.Step(c.step(first+int64(i)*c.detect.width, b)) {
 			note(e)
@@ -130,13 +133,22 @@ func (c *Collector) detectEvents(s *OutageSection) {
 	for _, e := range d.Open() {
 		note(e)
 	}
-	s.Judged = max(0, len(row)-12)
-	if s.Judged == 0 && c.flows > 0 {
-		s.remark("The detector needs an hour to learn what is usual; the input has %d %s of %s.", len(row), plural(len(row), "bin"), chart.Duration(detect.Width.Seconds()))
+	learned := int(time.Hour / detect.Width)
+	s.Judged = max(0, int(int64(len(row))*int64(detect.Hop)/int64(detect.Width))-learned)
+	if s.Judged == 0 {
+		s.remark("The detector needs an hour to learn what is usual; the input lasts %s.", chart.Duration(round(time.Duration(c.last-c.first).Seconds())))
 	}
 	for i := range events {
 		s.Events = append(s.Events, c.event(&events[i]))
 	}
+}
+
+// whyNoDNS says why no DNS was counted.
+func (c *Collector) whyNoDNS() string {
+	if c.facts == nil {
+		return "Flow records do not tell of DNS queries without an answer"
+	}
+	return "No DNS query is in the input"
 }
 
 // step is a bin as the detector wants it.
@@ -145,6 +157,7 @@ func (c *Collector) step(start int64, b *detectBin) *detect.Step {
 	if b == nil {
 		return s
 	}
+	s.DNS = b.dns
 	apps, order := map[string]*detect.Bin{}, []string{}
 	for id := range b.classes {
 		k, x := c.list[id].key, b.classes[id]

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/bits"
 	"net/netip"
 	"os"
 	"strconv"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/nametap/nametap/flows"
 )
 
 const (
@@ -200,75 +203,109 @@ type parser struct {
 	interned map[string]string
 }
 
-// field numbers a key; required ones come first.
-type field uint8
-
-const (
-	fStart field = iota
-	fEnd
-	fSubscriber
-	fServer
-	fServerPort
-	fApp
-	fClass
-	fEvidence
-	fSYNSeen
-	fEndReason
-	fUpBytes
-	fDownBytes
-	required
-	fName field = iota
-	fSNI
-	fDNSAge
-	fHidden
-	fUpPackets
-	fDownPackets
-	fUpPayload
-	fDownPayload
-	fSYN
-	fSYNACK
-	fFIN
-	fRST
-	fUpRetransmitted
-	fDownRetransmitted
-	fUpOutOfOrder
-	fDownOutOfOrder
-	fUpLost
-	fDownLost
-	fUpUnseen
-	fDownUnseen
-	fServerRTTMin
-	fAccessRTTMin
-	fServerRTTHandshake
-	fAccessRTTHandshake
-	fOS
-	fAPN
-)
-
-var fieldOf = map[string]field{
-	"start": fStart, "end": fEnd, "subscriber": fSubscriber, "server": fServer, "server_port": fServerPort,
-	"app": fApp, "class": fClass, "evidence": fEvidence, "syn_seen": fSYNSeen, "end_reason": fEndReason,
-	"uplink_bytes": fUpBytes, "downlink_bytes": fDownBytes,
-	"name": fName, "sni": fSNI, "dns_age_s": fDNSAge, "server_is_subscriber": fHidden,
-	"uplink_packets": fUpPackets, "downlink_packets": fDownPackets,
-	"uplink_payload_bytes": fUpPayload, "downlink_payload_bytes": fDownPayload,
-	"syn": fSYN, "syn_ack": fSYNACK, "fin": fFIN, "rst": fRST,
-	"uplink_retransmitted": fUpRetransmitted, "downlink_retransmitted": fDownRetransmitted,
-	"uplink_out_of_order": fUpOutOfOrder, "downlink_out_of_order": fDownOutOfOrder,
-	"uplink_lost_before_tap": fUpLost, "downlink_lost_before_tap": fDownLost,
-	"uplink_unseen_bytes": fUpUnseen, "downlink_unseen_bytes": fDownUnseen,
-	"server_rtt_min_s": fServerRTTMin, "access_rtt_min_s": fAccessRTTMin,
-	"server_rtt_handshake_s": fServerRTTHandshake, "access_rtt_handshake_s": fAccessRTTHandshake,
-	"os": fOS, "apn": fAPN,
+// key is a key of a record: whether one has to have it, and where its value goes.
+type key struct {
+	name     string
+	required bool
+	set      func(p *parser, r *Record, v []byte) error
 }
 
-var requiredKeys = func() (keys [required]string) {
-	for k, f := range fieldOf {
-		if f < required {
-			keys[f] = k
+// Kinds of values.
+type setter = func(p *parser, r *Record, v []byte) error
+
+func at(to func(*Record) *int64) setter {
+	return func(_ *parser, r *Record, v []byte) (err error) { *to(r), err = timestamp(v); return err }
+}
+
+func address(to func(*Record) *netip.Addr) setter {
+	return func(_ *parser, r *Record, v []byte) (err error) { *to(r), err = addr(v); return err }
+}
+
+func word(to func(*Record) *string) setter {
+	return func(p *parser, r *Record, v []byte) (err error) { *to(r), err = p.label(v); return err }
+}
+
+func optional(to func(*Record) *string) setter {
+	return func(p *parser, r *Record, v []byte) (err error) { *to(r), err = p.optional(v); return err }
+}
+
+func truth(to func(*Record) *bool) setter {
+	return func(_ *parser, r *Record, v []byte) (err error) { *to(r), err = boolean(v); return err }
+}
+
+func count(to func(*Record) *uint64) setter {
+	return func(_ *parser, r *Record, v []byte) (err error) { *to(r), err = number(v); return err }
+}
+
+// span is a number of seconds, or null; a round-trip time is not negative.
+func span(positive bool, to func(*Record) *float64) setter {
+	return func(_ *parser, r *Record, v []byte) (err error) { *to(r), err = float(v, positive); return err }
+}
+
+func port(_ *parser, r *Record, v []byte) error {
+	n, err := number(v)
+	if n > math.MaxUint16 {
+		err = errors.New("not a port")
+	}
+	r.ServerPort = uint16(n)
+	return err
+}
+
+// keys are those of a record that a report has a use for: no more than 64, for a
+// word says which were met.
+var keys = [...]key{
+	{"start", true, at(func(r *Record) *int64 { return &r.Start })},
+	{"end", true, at(func(r *Record) *int64 { return &r.End })},
+	{"subscriber", true, address(func(r *Record) *netip.Addr { return &r.Subscriber })},
+	{"server", true, address(func(r *Record) *netip.Addr { return &r.Server })},
+	{"server_port", true, port},
+	{"app", true, word(func(r *Record) *string { return &r.App })},
+	{"class", true, word(func(r *Record) *string { return &r.Class })},
+	{"evidence", true, word(func(r *Record) *string { return &r.Evidence })},
+	{"syn_seen", true, truth(func(r *Record) *bool { return &r.SYNSeen })},
+	{"end_reason", true, word(func(r *Record) *string { return &r.EndReason })},
+	{"uplink_bytes", true, count(func(r *Record) *uint64 { return &r.Bytes[flows.Up] })},
+	{"downlink_bytes", true, count(func(r *Record) *uint64 { return &r.Bytes[flows.Down] })},
+
+	{"name", false, optional(func(r *Record) *string { return &r.Name })},
+	{"sni", false, optional(func(r *Record) *string { return &r.SNI })},
+	{"dns_age_s", false, span(false, func(r *Record) *float64 { return &r.DNSAge })},
+	{"server_is_subscriber", false, truth(func(r *Record) *bool { return &r.Hidden })},
+	{"uplink_packets", false, count(func(r *Record) *uint64 { return &r.Packets[flows.Up] })},
+	{"downlink_packets", false, count(func(r *Record) *uint64 { return &r.Packets[flows.Down] })},
+	{"uplink_payload_bytes", false, count(func(r *Record) *uint64 { return &r.Payload[flows.Up] })},
+	{"downlink_payload_bytes", false, count(func(r *Record) *uint64 { return &r.Payload[flows.Down] })},
+	{"syn", false, count(func(r *Record) *uint64 { return &r.SYN })},
+	{"syn_ack", false, count(func(r *Record) *uint64 { return &r.SYNACK })},
+	{"fin", false, count(func(r *Record) *uint64 { return &r.FIN })},
+	{"rst", false, count(func(r *Record) *uint64 { return &r.RST })},
+	{"uplink_retransmitted", false, count(func(r *Record) *uint64 { return &r.Retransmitted[flows.Up] })},
+	{"downlink_retransmitted", false, count(func(r *Record) *uint64 { return &r.Retransmitted[flows.Down] })},
+	{"uplink_out_of_order", false, count(func(r *Record) *uint64 { return &r.OutOfOrder[flows.Up] })},
+	{"downlink_out_of_order", false, count(func(r *Record) *uint64 { return &r.OutOfOrder[flows.Down] })},
+	{"uplink_lost_before_tap", false, count(func(r *Record) *uint64 { return &r.LostBefore[flows.Up] })},
+	{"downlink_lost_before_tap", false, count(func(r *Record) *uint64 { return &r.LostBefore[flows.Down] })},
+	{"uplink_unseen_bytes", false, count(func(r *Record) *uint64 { return &r.Unseen[flows.Up] })},
+	{"downlink_unseen_bytes", false, count(func(r *Record) *uint64 { return &r.Unseen[flows.Down] })},
+	{"server_rtt_min_s", false, span(true, func(r *Record) *float64 { return &r.RTTMin[flows.Up] })},
+	{"access_rtt_min_s", false, span(true, func(r *Record) *float64 { return &r.RTTMin[flows.Down] })},
+	{"server_rtt_handshake_s", false, span(true, func(r *Record) *float64 { return &r.RTTHandshake[flows.Up] })},
+	{"access_rtt_handshake_s", false, span(true, func(r *Record) *float64 { return &r.RTTHandshake[flows.Down] })},
+	{"os", false, optional(func(r *Record) *string { return &r.OS })},
+	{"apn", false, optional(func(r *Record) *string { return &r.APN })},
+}
+
+// keyAt is where a key stands in keys; required has a bit for each that a record
+// must have.
+var keyAt, required = func() (at map[string]int, bits uint64) {
+	at = map[string]int{}
+	for i := range keys {
+		at[keys[i].name] = i
+		if keys[i].required {
+			bits |= 1 << i
 		}
 	}
-	return keys
+	return at, bits
 }()
 
 // record reads one line. Unknown keys are passed over.
@@ -292,27 +329,23 @@ func (p *parser) record(line []byte, r *Record) error {
 		if err != nil {
 			return err
 		}
-		f, ok := fieldOf[string(key)]
+		i, ok := keyAt[string(key)]
 		if !ok {
 			continue
 		}
-		if seen&(1<<f) != 0 {
+		if seen&(1<<i) != 0 {
 			return fmt.Errorf("key %q stands twice", key)
 		}
-		seen |= 1 << f
-		if err := p.set(r, f, value); err != nil {
+		seen |= 1 << i
+		if err := keys[i].set(p, r, value); err != nil {
 			return fmt.Errorf("key %q: %w", key, err)
 		}
 	}
 	if p.skip(); p.at != len(p.b) {
 		return p.broken("something follows the object")
 	}
-	if missing := ^seen & (1<<required - 1); missing != 0 {
-		for f := range required {
-			if missing&(1<<f) != 0 {
-				return fmt.Errorf("no key %q: not a flow record as nametap --flows writes it", requiredKeys[f])
-			}
-		}
+	if missing := required &^ seen; missing != 0 {
+		return fmt.Errorf("no key %q: not a flow record as nametap --flows writes it", keys[bits.TrailingZeros64(missing)].name)
 	}
 	if r.End < r.Start {
 		return errors.New("ends before it starts")
@@ -434,81 +467,6 @@ var (
 	errBool   = errors.New("expected true or false")
 )
 
-func (p *parser) set(r *Record, f field, v []byte) (err error) {
-	switch f {
-	case fStart:
-		r.Start, err = p.time(v)
-	case fEnd:
-		r.End, err = p.time(v)
-	case fSubscriber:
-		r.Subscriber, err = p.addr(v)
-	case fServer:
-		r.Server, err = p.addr(v)
-	case fServerPort:
-		var n uint64
-		if n, err = number(v); n > math.MaxUint16 {
-			err = errors.New("not a port")
-		}
-		r.ServerPort = uint16(n)
-	case fApp:
-		r.App, err = p.label(v)
-	case fClass:
-		r.Class, err = p.label(v)
-	case fEvidence:
-		r.Evidence, err = p.label(v)
-	case fEndReason:
-		r.EndReason, err = p.label(v)
-	case fSYNSeen:
-		r.SYNSeen, err = boolean(v)
-	case fHidden:
-		r.Hidden, err = boolean(v)
-	case fName:
-		r.Name, err = p.optional(v)
-	case fSNI:
-		r.SNI, err = p.optional(v)
-	case fOS:
-		r.OS, err = p.optional(v)
-	case fAPN:
-		r.APN, err = p.optional(v)
-	case fDNSAge:
-		r.DNSAge, err = float(v, false)
-	case fServerRTTMin, fAccessRTTMin:
-		r.RTTMin[f-fServerRTTMin], err = float(v, true)
-	case fServerRTTHandshake, fAccessRTTHandshake:
-		r.RTTHandshake[f-fServerRTTHandshake], err = float(v, true)
-	default:
-		*counter(r, f), err = number(v)
-	}
-	return err
-}
-
-// counter returns where a count goes.
-func counter(r *Record, f field) *uint64 {
-	switch f {
-	case fUpBytes, fDownBytes:
-		return &r.Bytes[f-fUpBytes]
-	case fUpPackets, fDownPackets:
-		return &r.Packets[f-fUpPackets]
-	case fUpPayload, fDownPayload:
-		return &r.Payload[f-fUpPayload]
-	case fUpRetransmitted, fDownRetransmitted:
-		return &r.Retransmitted[f-fUpRetransmitted]
-	case fUpOutOfOrder, fDownOutOfOrder:
-		return &r.OutOfOrder[f-fUpOutOfOrder]
-	case fUpLost, fDownLost:
-		return &r.LostBefore[f-fUpLost]
-	case fUpUnseen, fDownUnseen:
-		return &r.Unseen[f-fUpUnseen]
-	case fSYN:
-		return &r.SYN
-	case fSYNACK:
-		return &r.SYNACK
-	case fFIN:
-		return &r.FIN
-	}
-	return &r.RST
-}
-
 func (p *parser) string(v []byte) (string, error) {
 	if v[0] != '"' {
 		return "", errString
@@ -546,7 +504,7 @@ func (p *parser) optional(v []byte) (string, error) {
 	return p.string(v)
 }
 
-func (p *parser) time(v []byte) (int64, error) {
+func timestamp(v []byte) (int64, error) {
 	if v[0] != '"' {
 		return 0, errTime
 	}
@@ -557,7 +515,7 @@ func (p *parser) time(v []byte) (int64, error) {
 	return t.UnixNano(), nil
 }
 
-func (p *parser) addr(v []byte) (netip.Addr, error) {
+func addr(v []byte) (netip.Addr, error) {
 	if v[0] != '"' {
 		return netip.Addr{}, errString
 	}

@@ -1,5 +1,10 @@
 package report
 
+import (
+	"fmt"
+	"strings"
+)
+
 // ShapeSection is the sizes, durations and throughputs of flows.
 type ShapeSection struct {
 	Notes
@@ -37,6 +42,10 @@ type Distribution struct {
 	Curve Curve `json:"curve"`
 }
 
+// fewFlows is up to which the curve of a class is little more than the flows that
+// happened to come.
+const fewFlows = 20
+
 func (h *histogram) distribution() Distribution { return Distribution{h.quantiles(), h.cdf()} }
 
 func (c *Collector) shapeSection() ShapeSection {
@@ -48,14 +57,15 @@ func (c *Collector) shapeSection() ShapeSection {
 			Remarks: []string{},
 		},
 		Marks: []StudyMark{
-			{"chat size", 10_000, "study: 90 % of chat flows below 10 kB"},
-			{"media size", 70_000, "study: half of the media flows above 70 kB"},
+			{"chat size", 10_000, "study: 90 % of chat"},
+			{"media size", 70_000, "study: half of the media"},
 			{"downlink throughput", 1.5e6 / 8, "study: up to 1.5 Mb/s"},
 			{"uplink throughput", 0.8e6 / 8, "study: up to 0.8 Mb/s"},
 		},
 		Classes: []ShapeEntry{},
 	}
 	rates := uint64(0)
+	var few []string
 	for _, id := range c.sorted() {
 		k := c.list[id]
 		s.Classes = append(s.Classes, ShapeEntry{
@@ -65,6 +75,12 @@ func (c *Collector) shapeSection() ShapeSection {
 			Under10K: share(k.small, k.flows), Over70K: share(k.large, k.flows),
 		})
 		rates += k.throughput[0].count + k.throughput[1].count
+		if k.flows < fewFlows {
+			few = append(few, fmt.Sprintf("%s (%d)", label(k.key.String()), k.flows))
+		}
+	}
+	if len(few) > 0 {
+		s.remark("Fewer than %d flows say little of a class: %s.", fewFlows, strings.Join(few, ", "))
 	}
 	if rates == 0 {
 		s.remark("No flow carried more than 1 MB in one direction, so no throughput is shown.")

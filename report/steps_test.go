@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/nametap/nametap/internal/steps"
 )
 
 // TestNoStepsInSmoothData: whatever the shape, whatever the number, chance and
@@ -45,7 +47,7 @@ func TestNoStepsInSmoothData(t *testing.T) {
 				if s := h.steps(); len(s) > 0 {
 					t.Errorf("%s, %d values, seed %d: %+v", name, n, seed, s)
 				}
-				if s := stepsOf(values, rttBin, rttWindows); len(s) > 0 {
+				if s := steps.Of(values, steps.RTTBin, steps.RTTWindows); len(s) > 0 {
 					t.Errorf("%s as round-trip times, %d values, seed %d: %+v", name, n, seed, s)
 				}
 			}
@@ -72,12 +74,12 @@ func TestFindsTimeouts(t *testing.T) {
 				}
 				h.add(wants[r.IntN(len(wants))] + smear)
 			}
-			steps := h.steps()
-			if len(steps) != len(wants) {
-				t.Errorf("%d values, seed %d: %d steps: %+v", n, seed, len(steps), steps)
+			found := h.steps()
+			if len(found) != len(wants) {
+				t.Errorf("%d values, seed %d: %d steps: %+v", n, seed, len(found), found)
 				continue
 			}
-			for i, s := range steps {
+			for i, s := range found {
 				if off := math.Abs(s.At/wants[i] - 1); off > 0.05 {
 					t.Errorf("%d values, seed %d: %.0f s found at %.1f", n, seed, wants[i], s.At)
 				}
@@ -102,7 +104,7 @@ func TestFindsCities(t *testing.T) {
 					v = append(v, 0.114+0.0003*r.ExpFloat64())
 				}
 			}
-			steps := stepsOf(v, rttBin, rttWindows)
+			steps := steps.Of(v, steps.RTTBin, steps.RTTWindows)
 			if len(steps) != 2 || math.Abs(steps[0].At-0.106) > 0.001 || math.Abs(steps[1].At-0.114) > 0.001 {
 				t.Errorf("%d addresses, seed %d: %+v", n, seed, steps)
 			}

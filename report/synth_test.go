@@ -80,10 +80,12 @@ func analyse(t *testing.T, x *traced, memory int64, paths ...string) {
 		at     int64
 	}
 	var answers []answer
+	var seen []*probe.Snapshot
 	engine, err := probe.New(probe.Config{
 		Shards: 2, Memory: memory, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
 		DNSGrace: 10 * time.Second, DNSStale: 6 * time.Hour, Rules: classify.Builtin(),
 		Records: func(b []flows.Record) { x.records = append(x.records, b...) },
+		Watch:   func(s *probe.Snapshot) { seen = append(seen, s) }, WatchEvery: ResolutionEvery,
 		Answers: func(name []byte, _ uint8, server decode.Addr, at int64) {
 			answers = append(answers, answer{string(name), server.Netip(), at})
 		},
@@ -95,7 +97,11 @@ func analyse(t *testing.T, x *traced, memory int64, paths ...string) {
 		t.Logf("%v: %v", paths, err)
 	}
 	s := engine.Snapshot()
+	seen = append(seen, s)
 	x.fill = func(c *Collector) {
+		for _, s := range seen {
+			c.Resolved(s)
+		}
 		for _, a := range answers {
 			c.Answered(a.name, a.server, a.at)
 		}
@@ -225,6 +231,7 @@ func TestShares(t *testing.T) {
 				t.Errorf("%s: %s has %d addresses, want %d", scenario, c.Class, h.Addresses, len(s.servers))
 			}
 		}
+		checkNetworks(t, scenario, x, r)
 		rated := 0
 		for _, e := range r.Experience.Classes {
 			want := truth[e.Label].rated
@@ -240,6 +247,29 @@ func TestShares(t *testing.T) {
 			t.Errorf("%s: events %+v", scenario, r.Outage.Events)
 		}
 		checkCities(t, scenario, r)
+	}
+}
+
+// checkNetworks: the addresses of the whole app, and the networks they are in.
+func checkNetworks(t *testing.T, scenario string, x *traced, r *Report) {
+	t.Helper()
+	addrs, networks := map[netip.Addr]bool{}, [3]map[netip.Prefix]bool{{}, {}, {}}
+	for i := range x.truth {
+		if f := &x.truth[i]; f.App == "whatsapp" {
+			addrs[f.Server] = true
+			for j, n := range []int{24, 16, 8} {
+				if p, err := f.Server.Prefix(n); err == nil && f.Server.Is4() {
+					networks[j][p] = true
+				}
+			}
+		}
+	}
+	if len(r.Hosting.Apps) != 1 || len(addrs) < 100 {
+		t.Fatalf("%s: apps %+v, %d addresses", scenario, r.Hosting.Apps, len(addrs))
+	}
+	e := r.Hosting.Apps[0]
+	if e.App != "whatsapp" || e.Addresses != len(addrs) || e.Slash24 != len(networks[0]) || e.Slash16 != len(networks[1]) || e.Slash8 != len(networks[2]) {
+		t.Errorf("%s: %+v, want %d addresses in %d, %d, %d networks", scenario, e, len(addrs), len(networks[0]), len(networks[1]), len(networks[2]))
 	}
 }
 
@@ -356,15 +386,24 @@ func TestDoesNotGrow(t *testing.T) {
 	c := NewCollector(Options{})
 	const n = 2_000_000
 	for i := range uint64(n) {
-		rec := forge(r, i, n)
-		if i%2 == 0 { // hostile: ever new servers, names, classes and access points
+		rec := forge(r, i, 8*n) // within four days
+		if i%2 == 0 {           // hostile: ever new servers, names, classes and access points
 			rec.Server = netip.AddrFrom4([4]byte{198, byte(i >> 17), byte(i >> 9), byte(i >> 1)})
 			rec.Name = "x" + rec.Server.String() + ".whatsapp.net"
 			rec.Evidence = "none"
 			rec.Class = "c" + rec.Server.String()[:6]
-			rec.APN = rec.Name
+			rec.APN, rec.App = rec.Name, "a"+rec.Class
+		} else {
+			rec.OS = rec.Name + rec.Server.String()
 		}
 		c.Add(&rec)
+	}
+	bins := 0
+	for _, b := range c.detect.bins {
+		bins += len(b.users) + len(b.groups)
+	}
+	if bins > len(c.detect.bins)*(maxClasses+maxGroups) || len(c.scores.byOS) != maxClasses+1 {
+		t.Errorf("%d apps and groups in %d bins, %d systems", bins, len(c.detect.bins), len(c.scores.byOS))
 	}
 	if len(c.list) > maxClasses || c.servers > maxAllServers || len(c.names) > maxNames || len(c.apns) > maxAPNs || len(c.trust.unnamed) > maxUnnamed {
 		t.Errorf("%d classes, %d servers, %d names, %d access points", len(c.list), c.servers, len(c.names), len(c.apns))

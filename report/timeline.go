@@ -1,6 +1,7 @@
 package report
 
 import (
+	"maps"
 	"math/bits"
 	"slices"
 	"time"
@@ -16,32 +17,53 @@ var widths = []time.Duration{
 
 // timeline is a row of bins of one width, aligned to the epoch. It starts with
 // the narrowest width that it is given; where the bins get more than most, they
-// are put together to the next. What is in a bin in the end does not depend on
-// the order in which it came.
+// are put together to the next, or, without a function that does so, the oldest
+// are forgotten. What is in a bin in the end does not depend on the order in
+// which it came.
 type timeline[T any] struct {
 	width int64
 	most  int64
 	bins  map[int64]*T // by number: time / width
 	merge func(into, from *T)
-	low   int64
+	low   int64 // numbers of the first bin and of the last
 	high  int64
+	any   bool // there is one
 }
 
 func newTimeline[T any](narrowest time.Duration, most int64, merge func(into, from *T)) *timeline[T] {
 	return &timeline[T]{width: int64(narrowest), most: most, bins: map[int64]*T{}, merge: merge}
 }
 
-// reach widens the bins until times from..to fit in.
+// reach makes room for times from..to: it widens the bins until they fit in, or
+// forgets the oldest ones.
 func (l *timeline[T]) reach(from, to int64) {
 	low, high := from/l.width, to/l.width
-	if len(l.bins) > 0 {
+	if l.any {
 		low, high = min(low, l.low), max(high, l.high)
+	}
+	if l.merge == nil {
+		low = max(low, high-l.most+1)
+		l.forget(low)
 	}
 	for high-low >= l.most {
 		factor := l.widen()
 		low, high = low/factor, high/factor
 	}
-	l.low, l.high = low, high
+	l.low, l.high, l.any = low, high, true
+}
+
+// forget takes away the bins before low.
+func (l *timeline[T]) forget(low int64) {
+	if !l.any || low <= l.low {
+		return
+	}
+	if low-l.low > int64(len(l.bins)) {
+		maps.DeleteFunc(l.bins, func(n int64, _ *T) bool { return n < low })
+		return
+	}
+	for n := l.low; n < low; n++ {
+		delete(l.bins, n)
+	}
 }
 
 // widen puts bins together to the next width and returns how many make one.
@@ -67,8 +89,13 @@ func (l *timeline[T]) widen() int64 {
 	return factor
 }
 
-// at returns the bin of a time that reach was told of.
-func (l *timeline[T]) at(t int64) *T { return l.number(t / l.width) }
+// at returns the bin of a time that reach was told of, nil if it was forgotten.
+func (l *timeline[T]) at(t int64) *T {
+	if t/l.width < l.low {
+		return nil
+	}
+	return l.number(t / l.width)
+}
 
 func (l *timeline[T]) number(n int64) *T {
 	b := l.bins[n]
@@ -82,7 +109,7 @@ func (l *timeline[T]) number(n int64) *T {
 // span calls fn for the bins that start..end touches, with the part of each: its
 // edges within start..end.
 func (l *timeline[T]) span(start, end int64, fn func(bin *T, from, to int64)) {
-	for n := start / l.width; n <= end/l.width; n++ {
+	for n := max(start/l.width, l.low); n <= end/l.width; n++ {
 		fn(l.number(n), max(start, n*l.width), min(end, (n+1)*l.width))
 	}
 }

@@ -207,6 +207,9 @@ func (c *Collector) trustSection() TrustSection {
 	if c.refusedServers > 0 {
 		s.remark("%d flows went to addresses beyond the %d a class that are kept; counts of addresses are too low.", c.refusedServers, maxServers)
 	}
+	if c.refusedAPNs > 0 {
+		s.remark("%d flows were of access points beyond the %d that are told apart.", c.refusedAPNs, maxAPNs)
+	}
 	if c.refusedClasses > 0 {
 		s.remark("%d flows were of classes beyond the %d that are kept, and count as other/other.", c.refusedClasses, maxClasses)
 	}

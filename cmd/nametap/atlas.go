@@ -31,47 +31,89 @@ has seen. It talks to nobody itself.`,
 	return cmd
 }
 
+// defining is one definition of a measurement.
+type defining struct {
+	*settings
+	atlas.Measurement
+	app, class string
+	with       []string
+	out, errs  io.Writer
+}
+
 func newAtlasDefinition() *cobra.Command {
-	m := atlas.Measurement{Probes: 600}
-	var rules, app, class string
-	var names []string
+	d := &defining{settings: &settings{}, Measurement: atlas.Measurement{Probes: 600}}
 	cmd := &cobra.Command{
 		Use:   "definition",
 		Short: "Print the measurement to ask of RIPE Atlas",
 		Long: `definition prints the body of a POST to the RIPE Atlas API: one DNS measurement
 for each name, answered by the resolvers of the probes themselves. The names are
-those that the rules give as examples of the class, unless --name says others.`,
+those of the class that the inputs of --with show, or without inputs those that
+the rules give as its examples, unless --name says others.`,
 		Example: `  nametap atlas definition --class chat > chat.json
+  nametap atlas definition --class photo --with trace.pcap > photo.json
   nametap atlas definition --name e1.whatsapp.net,mmg.whatsapp.net --probes 100
   curl -H "Authorization: Key $KEY" --json @chat.json https://atlas.ripe.net/api/v2/measurements/`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m.Names = names
-			if len(names) == 0 {
-				r, err := rulesFrom(rules)
-				if err != nil {
-					return err
-				}
-				if m.Names, err = exampleNames(r, app, class); err != nil {
-					return err
-				}
+			if err := d.check(); err != nil {
+				return err
 			}
-			if err := m.Write(cmd.OutOrStdout()); err != nil {
-				return usageError{err}
-			}
-			return nil
+			d.out, d.errs = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			return d.run(cmd.Context())
 		},
 	}
+	d.register(cmd)
+	for _, name := range []string{"flows", "ping", "subscriber-ids"} { // none of them is written here
+		if f := cmd.Flags().Lookup(name); f != nil {
+			f.Hidden = true
+		}
+	}
 	f := cmd.Flags()
-	f.SortFlags = false
-	f.StringVar(&rules, "rules", "", "naming scheme `FILE` (default: built in)")
-	f.StringVar(&app, "app", "whatsapp", "the app whose names to resolve")
-	f.StringVar(&class, "class", "chat", "the class whose names to resolve")
-	f.StringSliceVar(&names, "name", nil, "names to resolve instead")
-	f.IntVar(&m.Probes, "probes", m.Probes, "how many probes to ask for")
-	f.BoolVar(&m.IPv6, "ipv6", false, "ask for AAAA records as well")
-	f.IntVar(&m.Interval, "interval", 0, "`SECONDS` between rounds; 0 for one round")
+	f.StringVar(&d.app, "app", "whatsapp", "the app whose names to resolve")
+	f.StringVar(&d.class, "class", "chat", "the class whose names to resolve")
+	f.StringSliceVar(&d.with, "with", nil, "captures or flow-record `FILES` whose names of the class to resolve")
+	f.StringSliceVar(&d.Names, "name", nil, "names to resolve instead")
+	f.IntVar(&d.Probes, "probes", d.Probes, "how many probes to ask for")
+	f.BoolVar(&d.IPv6, "ipv6", false, "ask for AAAA records as well")
+	f.IntVar(&d.Interval, "interval", 0, "`SECONDS` between rounds; 0 for one round")
 	return cmd
+}
+
+func (d *defining) run(ctx context.Context) error {
+	var inputErr error
+	if len(d.Names) == 0 {
+		rules, err := d.loadRules()
+		if err != nil {
+			return err
+		}
+		if d.Names, err = exampleNames(rules, d.app, d.class); err != nil {
+			return err
+		}
+		if len(d.with) > 0 {
+			if d.Names, inputErr = d.seen(ctx, rules); len(d.Names) == 0 {
+				return inputErr
+			}
+		}
+	}
+	if err := d.Write(d.out); err != nil {
+		return usageError{err}
+	}
+	return inputErr
+}
+
+// seen returns the names of the class that the inputs have, those of most flows
+// first, as many as a measurement may have. Without one there is an error.
+func (d *defining) seen(ctx context.Context, rules *classify.Rules) ([]string, error) {
+	r := &reporting{settings: d.settings, inputs: d.with, out: io.Discard, errs: d.errs}
+	col, err := r.collect(ctx, report.Options{Rules: rules})
+	if col == nil {
+		return nil, err
+	}
+	names := col.Names(d.app, d.class)
+	if len(names) == 0 {
+		return nil, oneLine(err, fmt.Errorf("the inputs have no name of %s/%s; leave out --with to take the examples of the rules", d.app, d.class))
+	}
+	return names[:min(len(names), atlas.MaxNames)], err
 }
 
 // exampleNames are the examples that the rules give for a class.

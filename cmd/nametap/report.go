@@ -47,9 +47,9 @@ else: who and how much, outages, experience, sizes and durations, time-outs by
 device, hosting, where the servers are, names, and how far to trust all of it.
 
 With --format json it writes every number behind every picture instead. What an
-input is, its first bytes tell. Captures are merged by packet time; the result
-does not depend on the order of flow records. Memory does not grow with the
-number of flows.`,
+input is, its first bytes tell; standard input (-) is a capture. Captures are
+merged by packet time; the result does not depend on the order of flow records.
+Memory does not grow with the number of flows.`,
 		Example: `  nametap report trace.pcap -o report.html
   nametap report flows-*.jsonl.zst --asn-db asn.mmdb --geo-db city.mmdb --tap-location 48.21,16.37 -o february.html
   nametap report trace.pcap --events posts.csv -o outage.html
@@ -230,12 +230,14 @@ func (r *reporting) analyse(ctx context.Context, paths []string, rules *classify
 			c.Answered(string(name), a, answered)
 		}
 	}
+	cfg.Watch, cfg.WatchEvery = c.Resolved, report.ResolutionEvery
 	engine, err := probe.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	readErr := engine.Run(ctx, input)
 	s := engine.Snapshot()
+	c.Resolved(s)
 	facts := &report.CaptureFacts{
 		Packets: s.Frames, Bytes: s.Bytes, Truncated: capture.Truncated(readErr), Undecoded: map[string]uint64{},
 		DNSQueries: s.DNS.Queries, DNSResponses: s.DNS.Responses, DNSMalformed: s.DNS.Malformed, FlowsEvicted: s.Tables.FlowsEvicted,

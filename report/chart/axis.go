@@ -245,12 +245,19 @@ func clockTicks(low, high float64, n int) []plot.Tick {
 	return out
 }
 
-// Format writes a value for people.
+// Format writes a value for people, in one line.
 func Format(v float64, u Unit) string {
+	if u == Clock {
+		return time.Unix(0, int64(v*1e9)).UTC().Format("2 Jan 15:04")
+	}
+	return strings.ReplaceAll(format(v, u), " ", "\u00a0")
+}
+
+func format(v float64, u Unit) string {
 	v += 0 // −0 is 0
 	switch u {
 	case Share:
-		return trim(v*100, 3) + " %"
+		return percent(v)
 	case Bytes:
 		return prefixed(v, "B")
 	case Rate:
@@ -259,8 +266,6 @@ func Format(v float64, u Unit) string {
 		return Duration(v)
 	case Millis:
 		return trim(v*1000, 4) + " ms"
-	case Clock:
-		return time.Unix(0, int64(v*1e9)).UTC().Format("2 Jan 15:04")
 	case Lag:
 		if v < 0 {
 			return "−" + Duration(-v)
@@ -270,6 +275,19 @@ func Format(v float64, u Unit) string {
 		return trim(v, 3)
 	}
 	return grouped(v)
+}
+
+// percent writes a share. What is not all, or not nothing, does not read so.
+func percent(v float64) string {
+	switch a := math.Abs(v); {
+	case v > 0.9995 && v < 1:
+		return "> 99.9 %"
+	case a > 0 && a < 0.0001:
+		return "< 0.01 %"
+	case a < 0.1:
+		return trim(v*100, 2) + " %"
+	}
+	return trim(v*100, 3) + " %"
 }
 
 // trim writes v with so many digits at most and no zeros at the end.

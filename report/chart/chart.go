@@ -1,9 +1,11 @@
 package chart
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -113,10 +115,15 @@ type Plot struct {
 	YLog   bool    `json:"ylog"`
 }
 
-const (
-	fontSize = 12
-	topRoom  = 34 // above the data, for the names of marks
-)
+const fontSize = 12
+
+// topRoom is left above the data, for the names of marks.
+func (c *Chart) topRoom() vg.Length {
+	if len(c.Marks) == 0 {
+		return 12
+	}
+	return vg.Length(8 + rowHeight*min(len(c.Marks), noteRows))
+}
 
 // SVG draws the chart and returns it as an element. id has to be unique in the
 // page.
@@ -124,6 +131,13 @@ func (c *Chart) SVG(id string, width, height int) (string, Plot) {
 	w, h := float64(width), float64(height)
 	cv := newCanvas(w, h)
 	x0, x1, y0, y1 := c.reach()
+	if !c.Empty() {
+		for _, m := range c.Marks {
+			if c.drawable(m.X, 1) {
+				x0, x1 = min(x0, m.X), max(x1, m.X)
+			}
+		}
+	}
 	if c.Y.Min == c.Y.Max && !c.Y.Log {
 		y0, y1 = min(0, y0), y1+(y1-min(0, y0))*0.04
 	}
@@ -131,7 +145,7 @@ func (c *Chart) SVG(id string, width, height int) (string, Plot) {
 	p := c.plot(&xs, &ys, width, height)
 
 	area := draw.NewCanvas(cv, vg.Length(w), vg.Length(h))
-	area = draw.Crop(area, 2, -10, 2, -topRoom)
+	area = draw.Crop(area, 2, -10, 2, -c.topRoom())
 	p.Draw(area)
 	data := p.DataCanvas(area)
 	px, py := p.Transforms(&data)
@@ -283,34 +297,81 @@ func (c *Chart) stack(p *plot.Plot, xs, ys *scale) {
 	}
 }
 
-// marks draws the vertical lines and their names, each on the side where there
-// is more room.
+// note is the name of a mark where it stands.
+type note struct {
+	at     float64 // the mark
+	from   float64 // the name's left edge
+	to     float64
+	row    int // 0 is next to the data
+	hidden bool
+}
+
+const (
+	noteRows  = 3
+	rowHeight = 13
+	noteGap   = 8
+)
+
+// notes finds places for the names of marks from left to right: right of the mark
+// if there is room before the next one, else left of it, else wherever it fits in
+// the lowest row that has room. What fits nowhere is left to the table.
+func notes(at []float64, labels []string, width float64) []note {
+	out := make([]note, len(at))
+	last := [noteRows]float64{}
+	for r := range last {
+		last[r] = -noteGap
+	}
+	for i, x := range at {
+		wide := 6.2 * float64(len([]rune(labels[i])))
+		limit := width
+		if i+1 < len(at) {
+			limit = at[i+1] - 2
+		}
+		n := note{at: x, hidden: true}
+		for _, from := range []float64{x - 2, x + 2 - wide} {
+			if n.hidden && from >= last[0]+noteGap && (from+wide <= limit || from < x-2 && from+wide <= width) {
+				n.from, n.hidden = from, false
+			}
+		}
+		for row := 0; row < noteRows && n.hidden; row++ {
+			from := min(x-2, width-wide)
+			if from >= max(0, last[row]+noteGap) {
+				n.from, n.row, n.hidden = from, row, false
+			}
+		}
+		if !n.hidden {
+			n.to = n.from + wide
+			last[n.row] = n.to
+		}
+		out[i] = n
+	}
+	return out
+}
+
+// marks draws the vertical lines and their names.
 func (c *Chart) marks(cv *canvas, xs *scale, px func(float64) vg.Length, top, bottom float64) {
-	last := [2]float64{math.Inf(-1), math.Inf(-1)}
-	for _, m := range c.Marks {
+	list := slices.Clone(c.Marks)
+	slices.SortStableFunc(list, func(a, b Mark) int { return cmp.Compare(a.X, b.X) })
+	var at []float64
+	var labels []string
+	for _, m := range list {
 		v := xs.apply(m.X)
 		if math.IsNaN(v) || v < xs.low || v > xs.high {
 			continue
 		}
-		x := float64(px(v))
-		fmt.Fprintf(cv, `<path class="l mark" d="M%s %sL%s %s"/>`, short(x), short(top-4), short(x), short(bottom))
-		anchor, at := "start", x-2
-		if x > cv.width*0.6 {
-			anchor, at = "end", x+2
+		at = append(at, float64(px(v)))
+		labels = append(labels, m.Label)
+	}
+	for i, n := range notes(at, labels, cv.width) {
+		up := top - 4 - rowHeight*float64(n.row)
+		fmt.Fprintf(cv, `<path class="l mark" d="M%s %sL%s %s"/>`, short(n.at), short(up), short(n.at), short(bottom))
+		if n.hidden {
+			continue
 		}
-		wide := 6.2 * float64(len([]rune(m.Label)))
-		from := at
-		if anchor == "end" {
-			from -= wide
+		anchor, x := "start", n.from
+		if n.from < n.at-2 {
+			anchor, x = "end", n.to
 		}
-		row := 0
-		if from < last[0]+8 {
-			row = 1
-		}
-		if from < last[row]+8 {
-			continue // no room for its name; the table has it
-		}
-		last[row] = from + wide
-		fmt.Fprintf(cv, `<text class="note" x="%s" y="%s" text-anchor="%s">%s</text>`, short(at), short(top-8-13*float64(row)), anchor, html.EscapeString(m.Label))
+		fmt.Fprintf(cv, `<text class="note" x="%s" y="%s" text-anchor="%s">%s</text>`, short(x), short(top-8-rowHeight*float64(n.row)), anchor, html.EscapeString(labels[i]))
 	}
 }

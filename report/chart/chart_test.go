@@ -26,7 +26,10 @@ func TestFormat(t *testing.T) {
 		{math.Copysign(0, -1), Count, "0"},
 		{0.5, Share, "50 %"},
 		{1, Share, "100 %"},
-		{0.00766, Share, "0.766 %"},
+		{0.00766, Share, "0.77 %"},
+		{0.9999, Share, "> 99.9 %"},
+		{1, Share, "100 %"},
+		{0.00001, Share, "< 0.01 %"},
 		{0, Seconds, "0 s"},
 		{0.00012, Seconds, "120 µs"},
 		{0.106, Seconds, "106 ms"},
@@ -48,6 +51,9 @@ func TestFormat(t *testing.T) {
 		{-0.5, Factor, "−0.5"},
 		{1393090200, Clock, "22 Feb 17:30"},
 	} {
+		if c.u != Clock {
+			c.want = strings.ReplaceAll(c.want, " ", "\u00a0")
+		}
 		if got := Format(c.v, c.u); got != c.want {
 			t.Errorf("%v as %s: %q, want %q", c.v, c.u, got, c.want)
 		}
@@ -187,5 +193,47 @@ func BenchmarkCDF(b *testing.B) {
 	for range b.N {
 		svg, _ := c.SVG("x", 560, 280)
 		b.ReportMetric(float64(len(svg)), "bytes")
+	}
+}
+
+// TestNotes: names of marks stay in the picture and off each other, and those that
+// have room stand next to their marks.
+func TestNotes(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		width  float64
+		at     []float64
+		labels []string
+		shown  int
+	}{
+		{"two that are close", 560, []float64{340, 400}, []string{"good up to 20 s", "bad beyond 40 s"}, 2},
+		{"wider than what is left", 340, []float64{150, 200}, []string{"study: 90 % of chat flows below 10 kB", "study: half of the media flows above 70 kB"}, 2},
+		{"four at the edge", 340, []float64{245, 290, 305, 325}, []string{"3.03 min", "10.1 min", "15.2 min", "25.3 min"}, 4},
+		{"one on the other", 560, []float64{200, 200, 200}, []string{"one", "two", "three"}, 3},
+		{"more than there is room for", 560, []float64{200, 201, 202, 203, 204}, []string{"a name", "a name", "a name", "a name", "a name"}, 3},
+		{"wider than the picture", 100, []float64{50}, []string{strings.Repeat("x", 40)}, 0},
+	} {
+		shown := 0
+		list := notes(tt.at, tt.labels, tt.width)
+		for i, n := range list {
+			if n.hidden {
+				continue
+			}
+			shown++
+			if n.from < -2 || n.to > tt.width+2 {
+				t.Errorf("%s: %q is at %v … %v of %v", tt.name, tt.labels[i], n.from, n.to, tt.width)
+			}
+			for j, o := range list[:i] {
+				if !o.hidden && o.row == n.row && o.to+noteGap > n.from && n.to+noteGap > o.from {
+					t.Errorf("%s: %q is on %q", tt.name, tt.labels[i], tt.labels[j])
+				}
+			}
+		}
+		if shown != tt.shown {
+			t.Errorf("%s: %d names shown of %d, want %d: %+v", tt.name, shown, len(list), tt.shown, list)
+		}
+	}
+	if n := notes([]float64{340, 400}, []string{"good up to 20 s", "bad beyond 40 s"}, 560); n[0].to > 345 || n[1].from < 395 || n[0].row+n[1].row > 0 {
+		t.Errorf("the names of two marks do not lead away from each other: %+v", n)
 	}
 }

@@ -24,7 +24,7 @@
   };
   const format = {
     count: (v) => (Math.abs(v) >= 1e7 ? prefixed(v, "") : digits(v, 7)),
-    share: (v) => digits(v * 100, 3) + " %",
+    share: (v) => (v > 0.9995 && v < 1 ? "> 99.9" : digits(v * 100, v < 0.1 ? 2 : 3)) + " %",
     bytes: (v) => prefixed(v, "B"),
     rate: (v) => prefixed(v * 8, "b/s"),
     seconds: duration,
