@@ -121,7 +121,12 @@ func (d *Decoder) Decode(frame []byte, wireLen uint32, link Link, vlan uint16, p
 	p.Tunnel = TunnelNone
 	p.Fragmented = false
 
-	c := cursor{b: frame, left: max(int(wireLen), len(frame)), depth: d.maxDepth, noIP: NotIP}
+	left := max(int(wireLen), len(frame))
+	if link == LinkEthernet && len(frame) > ethernetLen && frame[12] == typeIPv4>>8 && frame[13] == typeIPv4&0xff &&
+		d.maxDepth >= plainDepth && plainTCP(frame[ethernetLen:], left-ethernetLen, p) {
+		return TCP
+	}
+	c := cursor{b: frame, left: left, depth: d.maxDepth, noIP: NotIP}
 	next := c.link(link, p)
 	for next != nothing {
 		if !c.descend() {
@@ -131,6 +136,9 @@ func (d *Decoder) Decode(frame []byte, wireLen uint32, link Link, vlan uint16, p
 		case ethernetHeader:
 			next = c.ethernet(p)
 		case ipv4Header:
+			if c.depth > 0 && plainTCP(c.b, c.left, p) {
+				return TCP
+			}
 			next = d.ipv4(&c, p)
 		case ipv6Header:
 			next = c.ipv6(p)

@@ -83,6 +83,51 @@ func (d *Decoder) ipv4(c *cursor, p *Packet) header {
 	return c.above(protocol, p)
 }
 
+// plainDepth is how many headers plainTCP passes behind an Ethernet header, that
+// one included.
+const plainDepth = 3
+
+// plainTCP reads in one go what nearly every packet is: an IPv4 header without
+// options, whole, with a TCP segment behind it whose header was captured. b is
+// what was captured from the IP header on, left its length on the wire. It
+// reports false, and leaves p alone, where anything is out of the ordinary: that
+// is for ipv4 and tcp, which know all cases.
+func plainTCP(b []byte, left int, p *Packet) bool {
+	if len(b) < ipv4Len+tcpLen || b[0] != 0x45 || b[9] != ProtocolTCP || (b[6]&^0x40|b[7]) != 0 {
+		return false
+	}
+	total := int(binary.BigEndian.Uint16(b[2:4]))
+	n := int(b[32]>>4) * 4
+	if total > left || n < tcpLen || ipv4Len+n > min(total, len(b)) {
+		return false
+	}
+	if len(b) > total {
+		b = b[:total] // Ethernet padding, trailers
+	}
+	p.Src = AddrFrom4(b[12:16])
+	p.Dst = AddrFrom4(b[16:20])
+	p.IPBytes = uint32(total)
+	p.IPID = binary.BigEndian.Uint16(b[4:6])
+	p.TTL = b[8]
+	p.Protocol = ProtocolTCP
+	b = b[ipv4Len:]
+	p.Transport = b
+	p.SrcPort = binary.BigEndian.Uint16(b[0:2])
+	p.DstPort = binary.BigEndian.Uint16(b[2:4])
+	p.Seq = binary.BigEndian.Uint32(b[4:8])
+	p.Ack = binary.BigEndian.Uint32(b[8:12])
+	p.Flags = b[13]
+	p.Window = binary.BigEndian.Uint16(b[14:16])
+	p.HeaderLen = uint8(n)
+	p.PayloadLen = uint32(total - ipv4Len - n)
+	if n == tcpLen+12 && binary.BigEndian.Uint32(b[tcpLen:]) == plainTimestamps {
+		p.TSval, p.TSecr, p.HasTimestamps = binary.BigEndian.Uint32(b[24:28]), binary.BigEndian.Uint32(b[28:32]), true
+		return true
+	}
+	p.TSval, p.TSecr, p.HasTimestamps = timestamps(b[tcpLen:n])
+	return true
+}
+
 // ipv6 reads an IPv6 header (RFC 8200 section 3).
 func (c *cursor) ipv6(p *Packet) header {
 	b := c.b

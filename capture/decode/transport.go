@@ -13,6 +13,10 @@ const (
 	optionNoOp       = 1
 	optionTimestamps = 8
 	timestampsLen    = 10
+
+	// plainTimestamps begins the layout of options that every system sends
+	// once a connection stands (RFC 7323 appendix A).
+	plainTimestamps = optionNoOp<<24 | optionNoOp<<16 | optionTimestamps<<8 | timestampsLen
 )
 
 // tcp reads a TCP header (RFC 9293 section 3.1).
@@ -41,9 +45,7 @@ func (c *cursor) tcp(p *Packet) Outcome {
 // timestamps finds the time stamp option. Options that contradict themselves
 // end the search, but cost the segment nothing else.
 func timestamps(o []byte) (val, ecr uint32, ok bool) {
-	// The layout that every system sends once a connection stands
-	// (RFC 7323 appendix A).
-	if len(o) >= 12 && binary.BigEndian.Uint32(o) == optionNoOp<<24|optionNoOp<<16|optionTimestamps<<8|timestampsLen {
+	if len(o) >= 12 && binary.BigEndian.Uint32(o) == plainTimestamps {
 		return binary.BigEndian.Uint32(o[4:8]), binary.BigEndian.Uint32(o[8:12]), true
 	}
 	for len(o) > 1 && o[0] != optionEnd {
