@@ -87,8 +87,8 @@ func (s *scene) feed(p *decode.Packet, sub func(addr decode.Addr, port uint16) b
 // TestSpindump: the trace is from the tests of the spindump tool, which prints,
 // in microseconds, right (server) 32998, 44683 and left (access) 90, 58 for the
 // first connection; 34312, 35675 and 117, 43 for the second. It measures by
-// acknowledgment numbers, and one sample each second segment; what differs here
-// is said below.
+// acknowledgment numbers, and one sample each second segment. All of these values
+// are found, in their order.
 func TestSpindump(t *testing.T) {
 	s := newScene(t, 16)
 	s.now = 0
@@ -116,14 +116,10 @@ func TestSpindump(t *testing.T) {
 		// The third is the server's answer to the FIN, which passed at
 		// .064059; spindump takes it from the segment before.
 		"59105 right": {32998, 44683, 34370},
-		// One segment waits at a time: the FIN, in the same microsecond as
-		// the data before it, has no sample of its own (spindump: 59).
-		"59105 left":  {90, 58},
+		// The last is that of the server's FIN.
+		"59105 left":  {90, 58, 59},
 		"59106 right": {34312, 35675, 33074},
-		// The first segment of a flight that carries one time stamp:
-		// .134371 to .134415 (spindump: from the second segment, 43; later
-		// segments of the flight have no first sight of theirs).
-		"59106 left": {117, 44},
+		"59106 left":  {117, 43},
 	} {
 		if !equal(samples[k], want) {
 			t.Errorf("%s: samples %v, want %v", k, samples[k], want)
@@ -261,11 +257,11 @@ func compareFlow(t *testing.T, w map[string]string, f *Flow, losses, payload boo
 	if n := number("RST_up") + number("RST_dn"); uint64(f.RSTs) != n {
 		t.Errorf("%s: %d RST, tshark has %d", name, f.RSTs, n)
 	}
-	if want := number("rtx"); losses && uint64(up.Retransmitted+down.Retransmitted) != want {
-		t.Errorf("%s: retransmitted %d and %d, tshark has %d", name, up.Retransmitted, down.Retransmitted, want)
+	if want := number("rtx"); losses && uint64(f.Loss[Up].Retransmitted+f.Loss[Down].Retransmitted) != want {
+		t.Errorf("%s: retransmitted %d and %d, tshark has %d", name, f.Loss[Up].Retransmitted, f.Loss[Down].Retransmitted, want)
 	}
-	if want := number("ooo"); losses && uint64(up.OutOfOrder+down.OutOfOrder) != want {
-		t.Errorf("%s: out of order %d and %d, tshark has %d", name, up.OutOfOrder, down.OutOfOrder, want)
+	if want := number("ooo"); losses && uint64(f.Loss[Up].OutOfOrder+f.Loss[Down].OutOfOrder) != want {
+		t.Errorf("%s: out of order %d and %d, tshark has %d", name, f.Loss[Up].OutOfOrder, f.Loss[Down].OutOfOrder, want)
 	}
 	if up.Handshake == 0 || down.Handshake == 0 {
 		return

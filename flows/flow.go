@@ -93,10 +93,11 @@ const (
 	probeArmed               // probe waits for its echo
 	probeTS                  // probe is a TSval, not a sequence number
 	probeSYN                 // probe was armed by a SYN
+	halfTrain                // segments behind the probe wait in the table's train
 )
 
-// Half is one direction of a connection: what its sender sent. The first 48
-// bytes are what an ordinary segment touches.
+// Half is one direction of a connection: what its sender sent. It is 64 bytes, a
+// line of the cache where the record begins with one.
 type Half struct {
 	Bytes   uint64 // IP bytes
 	Payload uint64 // TCP payload bytes, repeats included
@@ -114,19 +115,21 @@ type Half struct {
 	bits  uint16
 	holes uint16 // index into the table's hole lists, 0 without holes
 
-	iss uint32 // initial sequence number
-
 	// RTTMin, RTTSum and RTTCount are the round-trip samples of the path
 	// beyond the tap in this direction, in microseconds: Half[Up] holds the
-	// server side. One sample is waited for at a time, so that the sum is
-	// time spent waiting; the mean takes in the first 71 minutes of that
-	// (2^32 microseconds), the minimum everything. Both are valid if
+	// server side. The mean takes in the samples up to a sum of 71 minutes
+	// (2^32 microseconds), the minimum all of them. Both are valid if
 	// RTTCount > 0.
 	RTTMin, RTTSum, RTTCount uint32
+
+	iss uint32 // initial sequence number
 	// Handshake is the round-trip time of the SYN or SYN/ACK in
 	// microseconds plus one; 0 without a sample.
 	Handshake uint32
+}
 
+// Loss is what went wrong with the segments of one direction.
+type Loss struct {
 	// Retransmitted counts segments that the sender sent again: repeats of
 	// what the tap saw (lost after the tap) and holes filled later than
 	// reordering explains (lost before the tap: LostBefore).
@@ -146,12 +149,16 @@ type Half struct {
 // Its size is paid once a flow, 288 bytes or 2.9 GB for ten million (a test
 // holds it there), and its layout once a packet: in a table beyond the caches
 // each line of 64 bytes costs a trip to memory. So what every segment reads
-// or writes comes first: the line of the key, and the head of each Half.
-// What only openings, closings and records need comes last.
+// or writes are its first 192 bytes, and what only openings, closings, losses
+// and records need comes last.
 type Flow struct {
 	Key Key
 
 	Last int64 // packet time of the last packet
+
+	// spoke is the second, on the table's clock and modulo 2^32, in which the
+	// flow was last heard: Last, but for packets that come out of order.
+	spoke uint32
 
 	// Class is the class the flow is counted in; 0 until it is settled.
 	Class uint8
@@ -159,22 +166,21 @@ type Flow struct {
 	flags uint8
 	// Naming is the owner's: how far naming has got.
 	Naming uint8
+	// Minute is the presence minute in which the flow was last reported.
+	Minute uint16
 	// Segments counts the subscriber's segments with payload, up to 255,
 	// until the flow is settled. The owner keeps it.
 	Segments uint8
 	// Evidence is the owner's.
 	Evidence uint8
-	// Minute is the presence minute in which the flow was last reported.
-	Minute uint16
-
-	// spoke is the second, on the table's clock and modulo 2^32, in which the
-	// flow was last heard: Last, but for packets that come out of order.
-	spoke uint32
-	// Stream is the slot in which the owner of the table gathers the first
-	// bytes of the stream; 0 without one.
-	Stream uint32
+	Tunnel   decode.Tunnel
+	// APN is the owner's.
+	APN    uint8
+	OS     OS
+	Reason EndReason
 
 	Half [2]Half
+	Loss [2]Loss // by direction, as Half
 
 	Start int64 // packet time of the first packet
 
@@ -187,16 +193,11 @@ type Flow struct {
 	// holds a reference to each.
 	Name, DNSName, SNI uint32
 
-	// Session is the owner's.
-	Session uint32
+	// Stream is the slot in which the owner of the table gathers the first
+	// bytes of the stream; 0 without one.
+	Stream uint32
 
 	slot uint16 // wheel slot, valid in stateOpen
-
-	Reason EndReason
-	Tunnel decode.Tunnel
-	OS     OS
-	// APN is the owner's.
-	APN uint8
 }
 
 // SYNSeen reports whether the connection's first SYN passed the tap: the flow

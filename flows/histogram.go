@@ -47,20 +47,51 @@ func (h *Histogram) Observe(v float64, n uint64) {
 }
 
 func bucketOf(v float64) int {
-	if v <= 0 {
+	if !(v > 0) {
 		return 0
 	}
-	frac, exp := math.Frexp(v) // v = frac × 2^exp, frac in [0.5, 1)
-	i := 0
-	for i < histogramOctaves-1 && frac > mantissaBounds[i] {
+	// v = frac × 2^exp, frac in [0.5, 1): by its bits (IEEE 754), because a
+	// search would be guessed wrong more often than not. A subnormal number is
+	// far below the first bucket.
+	word := math.Float64bits(v)
+	exp, mantissa := int(word>>mantissaBits)-exponentBias, word&(1<<mantissaBits-1)
+	i := int(firstBound[mantissa>>(mantissaBits-firstBits)])
+	if mantissa > boundMantissas[i] {
 		i++
 	}
 	// frac of exactly one half is the upper bound of the octave below.
-	if frac == 0.5 {
+	if mantissa == 0 {
 		exp, i = exp-1, histogramOctaves-1
 	}
 	at := (exp-1-HistogramMin)*histogramOctaves + i + 1
 	return min(max(at, 0), HistogramBuckets-1)
+}
+
+const (
+	mantissaBits = 52
+	exponentBias = 1022 // so that frac is in [0.5, 1)
+	// firstBits of the mantissa part an octave more finely than the buckets do:
+	// each part has at most one bound in it.
+	firstBits = 6
+)
+
+// boundMantissas are the mantissas of mantissaBounds; that of 1, the end of the
+// octave, is beyond all others. firstBound is the first bound that is not below
+// the beginning of a part of the octave.
+var boundMantissas, firstBound = mantissaTables()
+
+func mantissaTables() (bounds [histogramOctaves]uint64, first [1 << firstBits]uint8) {
+	for i, b := range mantissaBounds[:histogramOctaves-1] {
+		bounds[i] = math.Float64bits(b) & (1<<mantissaBits - 1)
+	}
+	bounds[histogramOctaves-1] = 1 << mantissaBits
+	for part := range first {
+		start := uint64(part) << (mantissaBits - firstBits)
+		for bounds[first[part]] < start {
+			first[part]++
+		}
+	}
+	return bounds, first
 }
 
 // Add adds o to h.

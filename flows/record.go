@@ -61,14 +61,14 @@ func (f *Flow) Record() Record {
 		OS: f.OS, Tunnel: f.Tunnel,
 	}
 	for d := range f.Half {
-		h := &f.Half[d]
+		h, loss := &f.Half[d], &f.Loss[d]
 		r.Packets[d] = uint64(h.Packets)
 		r.Bytes[d] = h.Bytes
 		r.Payload[d] = h.Payload
-		r.Retransmitted[d] = h.Retransmitted
-		r.OutOfOrder[d] = h.OutOfOrder
-		r.LostBefore[d] = h.LostBefore
-		r.Unseen[d] = h.Unseen
+		r.Retransmitted[d] = loss.Retransmitted
+		r.OutOfOrder[d] = loss.OutOfOrder
+		r.LostBefore[d] = loss.LostBefore
+		r.Unseen[d] = loss.Unseen
 		r.RTTSamples[d] = h.RTTCount
 		r.RTTHandshake[d] = int64(h.Handshake) - 1
 		r.RTTMin[d], r.RTTMean[d] = NoSample, NoSample

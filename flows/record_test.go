@@ -42,11 +42,11 @@ func TestRecord(t *testing.T) {
 			t.Errorf("%s %v, want %v", name, c[0], c[1])
 		}
 	}
-	if r.RTTHandshake != [2]int64{30_000, 20_000} || r.RTTMin != [2]int64{1000, 20_000} {
+	if r.RTTHandshake != [2]int64{30_000, 20_000} || r.RTTMin != [2]int64{0, 20_000} {
 		t.Errorf("handshake %v, least %v", r.RTTHandshake, r.RTTMin)
 	}
-	// 30 ms, 40 ms, and 1 ms from the segment after the repeated one.
-	if r.RTTSamples != [2]uint32{3, 1} || r.RTTMean != [2]float64{71_000.0 / 3, 20_000} {
+	// 30 ms, 40 ms, and none from the last segment, which was answered at once.
+	if r.RTTSamples != [2]uint32{3, 1} || r.RTTMean != [2]float64{70_000.0 / 3, 20_000} {
 		t.Errorf("%v samples, mean %v", r.RTTSamples, r.RTTMean)
 	}
 

@@ -7,8 +7,9 @@ import "github.com/nametap/nametap/capture/decode"
 // use time stamps, the first sight of a TSval is matched with the first equal
 // TSecr (RFC 7323 section 3); elsewhere a segment's last byte with the first
 // acknowledgment of it, never over a range that was sent twice (Karn, RFC 6298
-// section 3). One segment a direction waits for its echo at a time: a sample
-// each round trip, at 20 bytes a direction.
+// section 3). One segment a direction waits in the flow itself, at 20 bytes a
+// direction; of those that follow it on their way, some wait in a train: the
+// first of a flight says little of the queue that the last one stands in.
 
 // maxRTT is the age, in microseconds, at which an echo no longer says anything
 // about the path.
@@ -23,10 +24,11 @@ func (h *Half) waiting(p *decode.Packet) bool {
 }
 
 // arm lets the segment, which ends before sequence number end, wait for its
-// echo, unless another one waits already. Only segments that take sequence
-// space come here: a pure acknowledgment has no answer to wait for.
-func (h *Half) arm(p *decode.Packet, end uint32) {
-	set := uint16(probeArmed)
+// echo. Where another one waits already it returns how this one would be known:
+// it may follow in a train. Only segments that take sequence space come here: a
+// pure acknowledgment has no answer to wait for.
+func (h *Half) arm(p *decode.Packet, end uint32) (w wait, follows bool) {
+	set, known := uint16(probeArmed), false
 	probe := end
 	if p.Flags&decode.SYN != 0 {
 		set |= probeSYN
@@ -38,14 +40,22 @@ func (h *Half) arm(p *decode.Packet, end uint32) {
 			set |= probeTS
 			probe = p.TSval
 		case stampKnown:
-			return
+			known = true // of the flight that shares it, the number tells
 		}
 	}
-	if h.waiting(p) || h.acked(end) {
-		return
+	if h.acked(end) {
+		return w, false
 	}
-	h.probe, h.probeTime = probe, micros(p.Time)
-	h.bits = h.bits&^(probeTS|probeSYN) | set
+	now := micros(p.Time)
+	if h.waiting(p) {
+		// One packet in two: delayed acknowledgments answer no more of them.
+		return wait{probe, now, set&probeTS != 0}, h.bits&probeSYN == 0 && h.Packets&1 == 0
+	}
+	if !known {
+		h.probe, h.probeTime = probe, now
+		h.bits = h.bits&^(probeTS|probeSYN) | set
+	}
+	return w, false
 }
 
 // acked reports whether the other end has acknowledged everything before end.
@@ -96,10 +106,11 @@ func (h *Half) newer(p *decode.Packet) bool {
 
 // resent is told of every segment that was sent again. A sequence number after
 // it that waits is spoilt, and so is a time stamp that did not
-// move in between: which of the two will be answered? A new time stamp is a
-// first sight like any other, and of a repeated SYN a better one than that of
-// its forerunner, which is probably lost.
+// move in between: which of the two will be answered? So is the whole train. A
+// new time stamp is a first sight like any other, and of a repeated SYN a better
+// one than that of its forerunner, which is probably lost.
 func (h *Half) resent(p *decode.Packet, end uint32) {
+	h.bits &^= halfTrain
 	if h.bits&probeArmed != 0 {
 		spoilt := int32(p.Seq-h.probe) < 0
 		if h.bits&probeTS != 0 {
@@ -118,34 +129,55 @@ func (h *Half) resent(p *decode.Packet, end uint32) {
 	h.arm(p, end)
 }
 
-// acknowledge handles what the segment says of the other direction's bytes.
+// acknowledge handles what the segment says of the other direction's bytes. One
+// answer gives one sample, of the last segment that it answers: with delayed
+// acknowledgments (RFC 5681 section 4.2) those before that have only waited for
+// it.
 func (t *Table) acknowledge(f *Flow, p *decode.Packet, dir Direction) {
 	other := dir.Reverse()
 	h := &f.Half[other]
 	t.acknowledged(f, h, p, other)
-	if h.bits&probeArmed == 0 || p.Flags&decode.RST != 0 {
+	if h.bits&(probeArmed|halfTrain) == 0 || p.Flags&decode.RST != 0 {
 		return // a RST comes when its sender likes, or from a middlebox
+	}
+	if t.skipRTT {
+		h.bits &^= probeArmed | halfTrain
+		return
+	}
+	sampled := h.bits&halfTrain != 0 && t.arrive(f, h, p, other)
+	if h.bits&probeArmed == 0 {
+		return
 	}
 	if h.bits&(probeSYN|halfSYNACK) == probeSYN && p.Flags&decode.SYN == 0 {
 		h.bits &^= probeArmed // the SYN/ACK was not seen, or before the SYN
 		return
 	}
+	answered, missed := h.echoed(p)
 	switch {
-	case h.bits&probeTS == 0:
-		if int32(p.Ack-h.probe) >= 0 {
-			t.sample(f, h, p, other)
-		}
-	case p.HasTimestamps:
-		if p.TSecr == h.probe {
-			t.sample(f, h, p, other)
-		} else if int32(p.TSecr-h.probe) > 0 {
-			h.bits &^= probeArmed // its echo was missed
-		}
-	case h.bits&probeSYN != 0 && p.Ack == h.iss+1 && h.bits&halfSYNTwice == 0:
-		// A SYN with time stamps whose answer has none (the other end does
-		// not use them): the acknowledgment number has to do.
+	case missed, answered && sampled:
+		h.bits &^= probeArmed
+	case answered:
 		t.sample(f, h, p, other)
 	}
+}
+
+// SkipRTT turns the sampling of round-trip times off or on again. What waits for
+// its echo is given up when that passes, and no sample is ever taken of a segment
+// whose echo may have passed unseen.
+func (t *Table) SkipRTT(skip bool) { t.skipRTT = skip }
+
+// echoed reports whether p is the answer to the waiting probe, or whether that
+// one was missed.
+func (h *Half) echoed(p *decode.Packet) (answered, missed bool) {
+	switch {
+	case h.bits&probeTS == 0:
+		return int32(p.Ack-h.probe) >= 0, false
+	case p.HasTimestamps:
+		return p.TSecr == h.probe, int32(p.TSecr-h.probe) > 0
+	}
+	// A SYN with time stamps whose answer has none (the other end does not use
+	// them): the acknowledgment number has to do.
+	return h.bits&probeSYN != 0 && p.Ack == h.iss+1 && h.bits&halfSYNTwice == 0, false
 }
 
 // acknowledged moves una. An acknowledgment from beyond any window (RFC 7323
@@ -170,6 +202,14 @@ func (t *Table) sample(f *Flow, h *Half, p *decode.Packet, side Direction) {
 	syn := h.bits&probeSYN != 0
 	h.bits &^= probeArmed
 	us := micros(p.Time) - h.probeTime
+	t.observe(f, h, us, side)
+	if syn && h.Handshake == 0 && us <= maxRTT {
+		h.Handshake = us + 1
+	}
+}
+
+// observe counts a round-trip time in microseconds.
+func (t *Table) observe(f *Flow, h *Half, us uint32, side Direction) {
 	if us > maxRTT { // too old, or back in time
 		return
 	}
@@ -179,9 +219,6 @@ func (t *Table) sample(f *Flow, h *Half, p *decode.Packet, side Direction) {
 	if sum := h.RTTSum + us; sum >= h.RTTSum {
 		h.RTTSum = sum
 		h.RTTCount++
-	}
-	if syn && h.Handshake == 0 {
-		h.Handshake = us + 1
 	}
 	if f.flags&flagSettled != 0 {
 		t.cfg.Classes[f.Class].RTT[side].Observe(float64(us)*1e-6, 1)

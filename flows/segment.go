@@ -248,14 +248,14 @@ func (t *Table) Settle(r uint32, class uint8) {
 	}
 	held, c := &t.cfg.Classes[0], &t.cfg.Classes[class]
 	for d := range f.Half {
-		h := &f.Half[d]
+		h, loss := &f.Half[d], &f.Loss[d]
 		move(&held.Bytes[d], &c.Bytes[d], h.Bytes)
 		move(&held.Packets[d], &c.Packets[d], uint64(h.Packets))
 		move(&held.Payload[d], &c.Payload[d], h.Payload)
-		move(&held.Retransmitted[d], &c.Retransmitted[d], uint64(h.Retransmitted))
-		move(&held.LostBefore[d], &c.LostBefore[d], uint64(h.LostBefore))
-		move(&held.OutOfOrder[d], &c.OutOfOrder[d], uint64(h.OutOfOrder))
-		move(&held.Unseen[d], &c.Unseen[d], uint64(h.Unseen))
+		move(&held.Retransmitted[d], &c.Retransmitted[d], uint64(loss.Retransmitted))
+		move(&held.LostBefore[d], &c.LostBefore[d], uint64(loss.LostBefore))
+		move(&held.OutOfOrder[d], &c.OutOfOrder[d], uint64(loss.OutOfOrder))
+		move(&held.Unseen[d], &c.Unseen[d], uint64(loss.Unseen))
 		if h.RTTCount > 0 {
 			// What came before the name is nearly always the handshake's one
 			// sample; of several the mean stands for each.

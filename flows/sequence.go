@@ -72,7 +72,7 @@ func (t *Table) advance(f *Flow, h *Half, p *decode.Packet, dir Direction) {
 	switch {
 	case ahead < -maxWindow || ahead > maxWindow:
 		t.dropHoles(h)
-		h.bits &^= probeArmed | halfAcked
+		h.bits &^= probeArmed | halfTrain | halfAcked
 	case ahead < 0:
 		t.behind(f, h, p, dir, end)
 		return
@@ -88,7 +88,9 @@ func (t *Table) advance(f *Flow, h *Half, p *decode.Packet, dir Direction) {
 	}
 	h.nxt = end
 	h.bits &^= halfProbed
-	h.arm(p, end)
+	if w, follows := h.arm(p, end); follows {
+		t.follow(f, h, dir, w)
+	}
 }
 
 // bare handles a segment that takes no sequence space. Met in mid-stream it
@@ -137,14 +139,14 @@ func (t *Table) behind(f *Flow, h *Half, p *decode.Packet, dir Direction, end ui
 	}
 	switch {
 	case filled && p.Time-opened < f.reordering():
-		h.OutOfOrder++
+		f.Loss[dir].OutOfOrder++
 		t.cfg.Classes[f.Class].OutOfOrder[dir]++
 	case filled:
-		h.LostBefore++
+		f.Loss[dir].LostBefore++
 		t.cfg.Classes[f.Class].LostBefore[dir]++
 		fallthrough
 	default:
-		h.Retransmitted++
+		f.Loss[dir].Retransmitted++
 		t.cfg.Classes[f.Class].Retransmitted[dir]++
 		h.resent(p, end)
 	}
@@ -268,8 +270,8 @@ func (t *Table) acknowledgedHoles(f *Flow, h *Half, dir Direction) {
 			i++
 			continue
 		}
-		lost := min(g.end-g.start, math.MaxUint32-h.Unseen)
-		h.Unseen += lost
+		lost := min(g.end-g.start, math.MaxUint32-f.Loss[dir].Unseen)
+		f.Loss[dir].Unseen += lost
 		t.cfg.Classes[f.Class].Unseen[dir] += uint64(lost)
 		copy(l.hole[i:], l.hole[i+1:l.n])
 		l.n--

@@ -259,8 +259,8 @@ func TestSequence(t *testing.T) {
 func (s *scene) lossesIn(class int) {
 	s.t.Helper()
 	f, c := s.tab.Flow(1), &s.classes[class]
-	for d := range f.Half {
-		h := &f.Half[d]
+	for d := range f.Loss {
+		h := &f.Loss[d]
 		if c.Retransmitted[d] != uint64(h.Retransmitted) || c.LostBefore[d] != uint64(h.LostBefore) ||
 			c.OutOfOrder[d] != uint64(h.OutOfOrder) || c.Unseen[d] != uint64(h.Unseen) {
 			s.t.Errorf("direction %d: class has %d, %d, %d, %d", d, c.Retransmitted[d], c.LostBefore[d], c.OutOfOrder[d], c.Unseen[d])
@@ -368,8 +368,8 @@ func TestMoreListsThanThePoolHolds(t *testing.T) {
 	// A list that is given back serves again.
 	s.port(1000).rst(Down, seq(1)).at(300_000).advance()
 	s.port(2000).open().data(Up, 10, seq(1011)).at(300_051).data(Up, 10, seq(1001))
-	if f := s.tab.Flow(s.record()); f.Half[Up].OutOfOrder != 1 {
-		t.Errorf("out of order %d, want 1", f.Half[Up].OutOfOrder)
+	if f := s.tab.Flow(s.record()); f.Loss[Up].OutOfOrder != 1 {
+		t.Errorf("out of order %d, want 1", f.Loss[Up].OutOfOrder)
 	}
 	s.check()
 }
@@ -416,7 +416,7 @@ func TestUnseenDoesNotWrap(t *testing.T) {
 		s.data(Up, 10, seq(n)).ack(Down, acks(n+10))
 		n += 10
 	}
-	if got := s.tab.Flow(1).Half[Up].Unseen; got != 1<<32-1 {
+	if got := s.tab.Flow(1).Loss[Up].Unseen; got != 1<<32-1 {
 		t.Errorf("unseen is %d, want all ones", got)
 	}
 	s.settle(media)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"unsafe"
 
 	"github.com/nametap/nametap/internal/arena"
 )
@@ -65,10 +66,14 @@ type Table struct {
 	wheel    [wheelSlots]uint32
 	wheelNow int64 // the second up to which the wheel has turned: the table's clock
 	wheelMin int64 // no flow is due before this second
+	advanced int64 // the second to which Advance came last
 	halfOpen list
 	closed   list
 
-	holes []holeList
+	holes  []holeList
+	trains [trainSlots]train
+
+	skipRTT bool
 
 	// Evicted counts flows that had to go because the table was full.
 	Evicted uint64
@@ -85,7 +90,15 @@ type Table struct {
 // list is a queue of flows, oldest first, linked by prev and next.
 type list struct{ head, tail uint32 }
 
-const firstIndex = 64
+const (
+	firstIndex = 64
+	// roomyIndex is up to how many words, 256 KiB of them, an index is filled
+	// to the half only.
+	roomyIndex = 1 << 15
+)
+
+// hugeFlows fill a huge page: a table that has held so many asks for them.
+const hugeFlows = uint32(arena.HugePage / unsafe.Sizeof(Flow{}))
 
 // New returns an empty table. Its memory is reserved at once and committed by
 // the system as flows come; Free gives it back.
@@ -138,11 +151,24 @@ func (t *Table) Touch(hash uint64) uint32 {
 	return uint32(t.index[uint32(hash>>32)&t.mask])
 }
 
-// TouchRecord loads a word of each part of the record that a segment will use.
-// index is what Touch returned.
+// Seek returns the record that a look-up of hash will compare first: in a table
+// that is half full, every other one does not stand where Touch looks. It reads
+// the index alone, which Touch has brought in.
+func (t *Table) Seek(hash uint64) uint32 {
+	tag := uint32(hash >> 32)
+	for at := tag & t.mask; ; at = (at + 1) & t.mask {
+		word := t.index[at]
+		if word == 0 || uint32(word>>32) == tag {
+			return uint32(word)
+		}
+	}
+}
+
+// TouchRecord loads a word of each line of the record that a segment will use.
+// index is what Seek returned.
 func (t *Table) TouchRecord(index uint32) uint64 {
 	f := &t.recs[index]
-	return f.Key.Subscriber.Lo ^ f.Half[Up].Bytes ^ f.Half[Down].Bytes
+	return f.Key.Subscriber.Lo ^ f.Half[Up].Bytes ^ f.Half[Down].Bytes ^ uint64(f.Half[Down].Handshake)
 }
 
 // equal compares word by word; == on a struct of this size is a call.
@@ -169,7 +195,7 @@ func (t *Table) find(k *Key, hash uint64) uint32 {
 // zero. The caller links it into a list.
 func (t *Table) insert(k *Key, hash uint64) uint32 {
 	full := t.free == 0 && int(t.used) == len(t.recs)
-	if full || t.crowded() && !t.grow() {
+	if full || t.crowded() && !t.grow() && t.packed() {
 		t.evict()
 	}
 	r := t.free
@@ -178,6 +204,9 @@ func (t *Table) insert(k *Key, hash uint64) uint32 {
 	} else {
 		r = t.used
 		t.used++
+		if t.used == hugeFlows {
+			arena.AdviseHuge(t.recs)
+		}
 	}
 	t.recs[r] = Flow{Key: *k}
 	t.entries++
@@ -193,9 +222,15 @@ func (t *Table) place(word uint64) {
 	t.index[at] = word
 }
 
-// crowded reports whether one more flow would fill the index beyond three
+// packed reports whether one more flow would fill the index beyond three
 // quarters, where probing grows long.
-func (t *Table) crowded() bool { return uint32(t.entries) >= (t.mask+1)/4*3 }
+func (t *Table) packed() bool { return uint32(t.entries) >= (t.mask+1)/4*3 }
+
+// crowded reports whether the index should grow: while that costs little memory,
+// when it is half full.
+func (t *Table) crowded() bool {
+	return t.packed() || t.mask < roomyIndex && uint32(t.entries) >= (t.mask+1)/2
+}
 
 // grow doubles the index, and reports whether there was memory for it. A table
 // is one of many small ones, so that the pause is short; it ends when the table
@@ -205,6 +240,9 @@ func (t *Table) grow() bool {
 	next, err := t.reserve(2 * len(old))
 	if err != nil {
 		return false
+	}
+	if 8*len(next) >= arena.HugePage {
+		arena.AdviseHuge(next)
 	}
 	t.index, t.mask = next, uint32(len(next)-1)
 	for _, word := range old {
@@ -348,6 +386,10 @@ func (t *Table) clock(packet int64) uint32 {
 // longer than its time-out.
 func (t *Table) Advance(now int64) {
 	sec := now / second
+	if sec == t.advanced {
+		return // whatever spoke since is due in a later second
+	}
+	t.advanced = sec
 	t.expire(&t.halfOpen, sec)
 	t.expire(&t.closed, sec)
 	// After a jump of more than a turn every slot is due, once.

@@ -515,10 +515,9 @@ func TestSize(t *testing.T) {
 		got, want uintptr
 	}{
 		{"Flow", unsafe.Sizeof(Flow{}), 288},
-		{"Half", unsafe.Sizeof(Half{}), 80},
+		{"Half", unsafe.Sizeof(Half{}), 64},
 		{"holeList", unsafe.Sizeof(holeList{}), 136},
-		{"end of what every segment needs, in Flow", unsafe.Offsetof(Flow{}.Half), 64},
-		{"end of what every segment needs, in Half", unsafe.Offsetof(Half{}.iss), 44},
+		{"end of what every segment needs", unsafe.Offsetof(Flow{}.Loss), 192},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %d bytes, want %d", c.name, c.got, c.want)
@@ -551,7 +550,7 @@ func TestAllocs(t *testing.T) {
 		{"Advance", func() { s.now += second; segment(decode.ACK, 9); s.tab.Advance(s.now) }},
 		{"Advance far", func() { s.now += 5000 * second; segment(decode.ACK, 9); s.tab.Advance(s.now) }},
 		{"Settle", func() { n++; s.key.Server = addr(n); segment(decode.SYN, 0); s.tab.Settle(s.record(), media) }},
-		{"Touch", func() { s.tab.TouchRecord(s.tab.Touch(s.tab.Hash(&s.key))) }},
+		{"Touch", func() { h := s.tab.Hash(&s.key); s.tab.Touch(h); s.tab.TouchRecord(s.tab.Seek(h)) }},
 	} {
 		if got := testing.AllocsPerRun(500, c.play); got != 0 {
 			t.Errorf("%s: %v allocations", c.name, got)
@@ -562,7 +561,7 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// Touch and TouchRecord name what a look-up will read.
+// Touch, Seek and TouchRecord name what a look-up will read.
 func TestTouch(t *testing.T) {
 	s := newScene(t, 64)
 	s.open()
@@ -570,6 +569,9 @@ func TestTouch(t *testing.T) {
 	if got := s.tab.Touch(hash); got != s.record() {
 		t.Errorf("Touch names record %d, want %d", got, s.record())
 	}
-	s.tab.TouchRecord(s.tab.Touch(hash))
-	s.tab.TouchRecord(s.tab.Touch(^hash)) // whatever lies there
+	if got := s.tab.Seek(hash); got != s.record() {
+		t.Errorf("Seek names record %d, want %d", got, s.record())
+	}
+	s.tab.TouchRecord(s.tab.Seek(hash))
+	s.tab.TouchRecord(s.tab.Seek(^hash)) // whatever lies there
 }
