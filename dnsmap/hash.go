@@ -8,9 +8,9 @@ import (
 // seeds are the secret constants of a table's hash. They are odd, so that no
 // factor is zero, and all drawn from one number, so that a table can be made
 // again.
-type seeds [4]uint64
+type seeds [8]uint64
 
-// newSeeds spreads one number over four (the splitmix64 generator).
+// newSeeds spreads one number over all (the splitmix64 generator).
 func newSeeds(seed uint64) seeds {
 	var s seeds
 	for i := range s {
@@ -34,6 +34,15 @@ func (s *seeds) key(k Key) uint64 {
 	a := fold(k.Subscriber^s[0], k.Server.Hi^s[1])
 	b := fold(k.Server.Lo^s[2], uint64(k.Scope)^s[3])
 	return fold(a^s[2], b^s[0])
+}
+
+// check is a second hash of k. It has constants of its own and takes the parts
+// of k in other pairs, so that keys with the same key have no more often the
+// same check than any two.
+func (s *seeds) check(k Key) uint32 {
+	a := fold(k.Subscriber^s[4], k.Server.Lo^s[5])
+	b := fold(k.Server.Hi^s[6], uint64(k.Scope)^s[7])
+	return uint32(fold(a^s[6], b^s[4]) >> 32)
 }
 
 func (s *seeds) bytes(b []byte) uint64 {

@@ -36,10 +36,6 @@ const (
 	// firstSlots is two pages: a partition that sees next to nothing costs
 	// next to nothing.
 	firstSlots = 1024
-
-	// hugeFrom is the size in bytes from which huge pages are asked for: at
-	// most an eighth of it can then be wasted.
-	hugeFrom = 16 << 20
 )
 
 // newIndex returns an index that can hold records entries.
@@ -201,7 +197,7 @@ func (x *index) grow() {
 		x.max = len(old)
 		return
 	}
-	if 8*len(slots) >= hugeFrom {
+	if 8*len(slots) >= arena.HugePage { // half full from the start
 		arena.AdviseHuge(slots)
 	}
 	x.use(slots)

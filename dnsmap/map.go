@@ -52,6 +52,7 @@ type Stats struct {
 	Lookups   uint64
 	Hits      uint64 // lookups that gave Valid or Stale
 	Evictions uint64 // entries given up for want of room
+	Refused   uint64 // answers not taken in, because nothing was found to give up for them
 	Expired   uint64 // entries reclaimed after their stale period
 
 	// LastEvictedAge is the age in nanoseconds, since its answer, of the
@@ -61,10 +62,15 @@ type Stats struct {
 
 // Map remembers which name each subscriber was last told for a server.
 //
-// At its cap an entry costs 57.2 bytes: the record of 48 and 9.2 for its slot in
+// At its cap an entry costs 41.2 bytes: the record of 32 and 9.2 for its slot in
 // the index, which is full to 7/8. Below the cap the index is between 7/16 and
 // 7/8 full. Both are committed as they are first touched, so that a cap of
-// 50 M entries over all partitions is 2.9 GB when full and little until then.
+// 50 M entries over all partitions is 2.1 GB when full and little until then.
+//
+// A full map gives up what nobody has asked for first. An entry is proven once
+// a flow looked it up or a second answer confirmed it; as long as others take a
+// quarter of the map, a flood of answers that no connection follows pushes out
+// itself and leaves the proven ones alone.
 type Map struct {
 	names   *Names
 	entries []entry // entry 0 is never used
@@ -73,28 +79,32 @@ type Map struct {
 	grace   uint64
 	stale   uint64
 	top     uint32 // entries from here on were never used
-	free    uint32 // first of the freed entries, linked by scope
+	free    uint32 // first of the freed entries, linked by check
 	sweep   uint32 // where Sweep goes on
 	hand    uint32 // where eviction goes on
+	proven  int    // entries in use that are proven
 	stats   Stats
 	touched uint64 // keeps the compiler from dropping Touch's loads
 }
 
-// entry is 48 bytes with no gap:
+// entry is 32 bytes with no gap, two in a cache line:
 //
-//	28  the key, whole: a hash alone would give one subscriber's name to another
+//	12  96 bits of hash that stand for the key, of which 32 are the tag in the index
 //	 8  answered: nanoseconds, because a flow starts milliseconds after its answer
-//	 4  name
+//	 4  name (31 bits) and whether the entry is proven (1 bit)
 //	 4  TTL (31 bits) and whether the entry was used since the hand passed (1 bit)
 //	 4  back
+//
+// The key whole would be 28 bytes. A look-up meets the hash of a key that is not
+// its own with a probability of 2^-96 for each entry of the map: at a million
+// look-ups a second, in a map of a million entries, once in 2.5 billion years.
+// The hash is seeded, so that nobody who does not know the seed can do better.
 type entry struct {
-	subscriber uint64
-	serverHi   uint64
-	serverLo   uint64
-	answered   int64
-	scope      uint32 // of a free entry: the next free one
-	name       NameID // 0: free
-	ttl        uint32
+	hash     uint64
+	answered int64
+	check    uint32 // of a free entry: the next free one
+	name     NameID // 0: free
+	ttl      uint32
 
 	// back is how many nanoseconds before answered the same name was first
 	// answered, with no gap in its validity. A tap delivers answers twice,
@@ -104,16 +114,22 @@ type entry struct {
 }
 
 const (
-	entrySize = int(unsafe.Sizeof(entry{}))
+	// hugeEntries fill a huge page: a map that holds so many asks for them.
+	hugeEntries = arena.HugePage / unsafe.Sizeof(entry{})
 
 	used    = 1 << 31 // in entry.ttl
 	ttlMask = used - 1
+	proven  = 1 << 31 // in entry.name; Names gives out no such ID
 
 	// sweepWhenFull and maxPasses bound what one insert into a full map may
-	// cost: entries looked at for a gone one, then for one that was not
-	// used since the hand was there last.
+	// cost: entries looked at for a gone one, then, 4 KiB in a row, for one
+	// to give up.
 	sweepWhenFull = 8
-	maxPasses     = 32
+	maxPasses     = 128
+
+	// provenNum of provenDen is the share of a full map that proven entries may take
+	// before they too have to go.
+	provenNum, provenDen = 3, 4
 
 	// maxPeriod keeps sums of three durations within 64 bits: 36 years.
 	maxPeriod = 1 << 60
@@ -128,9 +144,6 @@ func New(cfg Config, names *Names) (*Map, error) {
 	entries, err := arena.Make[entry](n + 1)
 	if err != nil {
 		return nil, err
-	}
-	if n*entrySize >= hugeFrom {
-		arena.AdviseHuge(entries)
 	}
 	x, err := newIndex(n)
 	if err != nil {
@@ -167,6 +180,9 @@ func (m *Map) Close() error {
 // Stats returns the counters.
 func (m *Map) Stats() Stats { return m.stats }
 
+// Len returns how many entries are held, gone ones not yet swept up included.
+func (m *Map) Len() int { return m.stats.Entries }
+
 // Hash returns the hash of k, for Touch, InsertHash and LookupHash.
 func (m *Map) Hash(k Key) uint64 { return m.seeds.key(k) }
 
@@ -187,7 +203,7 @@ func (m *Map) Touch(hashes []uint64) {
 	}
 	for _, r := range records[:len(hashes)] {
 		e := &m.entries[r]
-		sum += e.subscriber + uint64(e.back) // half of the entries lie in two cache lines
+		sum += e.hash
 	}
 	m.touched = sum
 }
@@ -215,7 +231,7 @@ func (m *Map) InsertHash(k Key, hash uint64, name NameID, now int64, ttl uint32)
 		ttl = 0
 	}
 	tag := uint32(hash >> 32)
-	r, pos := m.find(k, tag)
+	r, pos := m.find(k, hash)
 	if r != 0 {
 		m.renew(r, pos, name, now, ttl)
 		return
@@ -224,17 +240,13 @@ func (m *Map) InsertHash(k Key, hash uint64, name NameID, now int64, ttl uint32)
 		return
 	}
 	m.names.Retain(name)
-	m.makeRoom(now)
-	r = m.take()
-	m.entries[r] = entry{
-		subscriber: k.Subscriber,
-		serverHi:   k.Server.Hi,
-		serverLo:   k.Server.Lo,
-		answered:   now,
-		scope:      k.Scope,
-		name:       name,
-		ttl:        ttl,
+	if !m.makeRoom(now) {
+		m.names.Release(name)
+		m.stats.Refused++
+		return
 	}
+	r = m.take()
+	m.entries[r] = entry{hash: hash, answered: now, check: m.seeds.check(k), name: name, ttl: ttl}
 	m.index.add(tag, r)
 	m.stats.Entries++
 }
@@ -244,7 +256,7 @@ func (m *Map) renew(r uint32, pos int, name NameID, now int64, ttl uint32) {
 	e := &m.entries[r]
 	if now < e.answered {
 		m.stats.Late++
-		if name == e.name {
+		if name == e.id() {
 			m.reachBack(e, now, ttl)
 		}
 		return
@@ -254,17 +266,29 @@ func (m *Map) renew(r uint32, pos int, name NameID, now int64, ttl uint32) {
 		m.drop(r, pos)
 		return
 	}
+	m.prove(e)
 	back := uint32(0)
-	if name == e.name {
+	if name == e.id() {
 		back = m.backTo(e, now)
 	} else {
 		m.names.Retain(name)
-		m.names.Release(e.name)
-		e.name = name
+		m.names.Release(e.id())
+		e.name = name | proven
 	}
 	e.answered = now
 	e.ttl = ttl | used
 	e.back = back
+}
+
+// id is the entry's name.
+func (e *entry) id() NameID { return e.name &^ proven }
+
+// prove notes that the entry is not one of those that nothing ever follows.
+func (m *Map) prove(e *entry) {
+	if e.name&proven == 0 {
+		e.name |= proven
+		m.proven++
+	}
 }
 
 // backTo returns the back of e once it is answered again, with the same name,
@@ -309,7 +333,7 @@ func (m *Map) Lookup(k Key, at int64) (name NameID, answered int64, state State)
 // the name beyond its next Insert or Sweep retains it.
 func (m *Map) LookupHash(k Key, hash uint64, at int64) (name NameID, answered int64, state State) {
 	m.stats.Lookups++
-	r, _ := m.find(k, uint32(hash>>32))
+	r, _ := m.find(k, hash)
 	if r == 0 {
 		return 0, 0, None
 	}
@@ -321,8 +345,9 @@ func (m *Map) LookupHash(k Key, hash uint64, at int64) (name NameID, answered in
 	m.stats.Hits++
 	if e.ttl&used == 0 {
 		e.ttl |= used
+		m.prove(e)
 	}
-	return e.name, answered, state
+	return e.id(), answered, state
 }
 
 // judge returns what e says as of at, and the time of the answer.
@@ -353,7 +378,9 @@ func (m *Map) gone(e *entry, now int64) bool {
 }
 
 // find returns the entry of k and its position in the index, 0 if there is none.
-func (m *Map) find(k Key, tag uint32) (uint32, int) {
+func (m *Map) find(k Key, hash uint64) (uint32, int) {
+	tag := uint32(hash >> 32)
+	check := m.seeds.check(k)
 	pos, dist := m.index.home(tag), 0
 	for {
 		r, at, d := m.index.seek(tag, pos, dist)
@@ -361,7 +388,7 @@ func (m *Map) find(k Key, tag uint32) (uint32, int) {
 			return 0, at
 		}
 		e := &m.entries[r]
-		if e.subscriber == k.Subscriber && e.serverLo == k.Server.Lo && e.serverHi == k.Server.Hi && e.scope == k.Scope {
+		if e.hash == hash && e.check == check {
 			return r, at
 		}
 		pos, dist = m.index.next(at), d+1
@@ -391,53 +418,82 @@ func (m *Map) Sweep(now int64, budget int) (reclaimed int) {
 }
 
 // makeRoom makes sure that there is a free entry, and room for it in the index.
-func (m *Map) makeRoom(now int64) {
+// It reports whether that was possible.
+func (m *Map) makeRoom(now int64) bool {
 	if m.free == 0 && int(m.top) == len(m.entries) || !m.index.room() {
-		if m.Sweep(now, sweepWhenFull) == 0 {
-			m.evict(now)
-		}
+		return m.Sweep(now, sweepWhenFull) > 0 || m.evict(now)
 	}
+	return true
 }
 
-// evict gives up an entry: the first that was not used since the hand was last
-// there (the CLOCK rule, an approximation of least recently used that costs one
-// bit). Since entries are laid down in the order of their answers, the hand
-// meets the oldest first.
-func (m *Map) evict(now int64) {
-	for pass := 0; ; pass++ {
-		if m.hand >= m.top {
-			m.hand = 1
-		}
-		r := m.hand
-		m.hand++
+// evict gives up an entry, and reports whether it found one to give up. Since
+// entries are laid down in the order of their answers, the hand meets the oldest
+// first. It passes over proven entries, unless those have more than their share:
+// then the first goes that was not used since the hand was last there (the CLOCK
+// rule, an approximation of least recently used that costs one bit).
+func (m *Map) evict(now int64) bool {
+	crowded := m.proven > m.stats.Entries/provenDen*provenNum
+	for pass := 1; pass <= maxPasses; pass++ {
+		r := m.turn()
 		e := &m.entries[r]
-		if e.name == 0 {
-			continue
-		}
-		if e.ttl&used != 0 && pass < maxPasses {
+		switch {
+		case e.name == 0:
+		case e.name&proven == 0:
+			m.give(r, now)
+			return true
+		case crowded && (e.ttl&used == 0 || pass == maxPasses):
+			m.give(r, now)
+			return true
+		case crowded:
 			e.ttl &^= used
-			continue
 		}
-		m.stats.Evictions++
-		m.stats.LastEvictedAge = max(now-e.answered, 0)
-		m.forget(r)
-		return
 	}
+	return false
+}
+
+// turn moves the hand on by one, and returns where it was.
+func (m *Map) turn() uint32 {
+	if m.hand >= m.top {
+		m.hand = 1
+	}
+	m.hand++
+	return m.hand - 1
+}
+
+// give gives the entry r up.
+func (m *Map) give(r uint32, now int64) {
+	m.stats.Evictions++
+	m.stats.LastEvictedAge = max(now-m.entries[r].answered, 0)
+	m.forget(r)
+}
+
+// Relieve gives up the oldest entry that is not proven, for the sake of the
+// name that it holds, and reports whether it found one among the next few.
+func (m *Map) Relieve(now int64) bool {
+	for range min(maxPasses, int(m.top)-1) {
+		r := m.turn()
+		if e := &m.entries[r]; e.name != 0 && e.name&proven == 0 {
+			m.give(r, now)
+			return true
+		}
+	}
+	return false
 }
 
 // forget frees the entry r.
 func (m *Map) forget(r uint32) {
-	e := &m.entries[r]
-	k := Key{Subscriber: e.subscriber, Server: Addr{e.serverHi, e.serverLo}, Scope: e.scope}
-	m.drop(r, m.index.find(uint32(m.seeds.key(k)>>32), r))
+	m.drop(r, m.index.find(uint32(m.entries[r].hash>>32), r))
 }
 
 // drop frees the entry r, which stands at pos in the index.
 func (m *Map) drop(r uint32, pos int) {
 	e := &m.entries[r]
 	m.index.remove(pos)
-	m.names.Release(e.name)
-	*e = entry{scope: m.free}
+	m.names.Release(e.id())
+	if e.name&proven != 0 {
+		m.proven--
+	}
+	*e = entry{check: m.free}
 	m.free = r
 	m.stats.Entries--
 }
@@ -445,10 +501,13 @@ func (m *Map) drop(r uint32, pos int) {
 func (m *Map) take() uint32 {
 	r := m.free
 	if r != 0 {
-		m.free = m.entries[r].scope
+		m.free = m.entries[r].check
 		return r
 	}
 	r = m.top
 	m.top++
+	if m.top == uint32(hugeEntries) {
+		arena.AdviseHuge(m.entries)
+	}
 	return r
 }

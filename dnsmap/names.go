@@ -106,6 +106,16 @@ func (n *Names) Stats() NamesStats {
 // name is longer than MaxName, or if it is empty: nothing is served at the
 // root.
 func (n *Names) Intern(name []byte) (id NameID, ok bool) {
+	id, ok = n.TryIntern(name)
+	if !ok && len(name) > 0 && len(name) <= MaxName {
+		n.refused++
+	}
+	return id, ok
+}
+
+// TryIntern is Intern for a caller that can make room: that the table is full is
+// not counted.
+func (n *Names) TryIntern(name []byte) (id NameID, ok bool) {
 	if len(name) == 0 || len(name) > MaxName {
 		return 0, false
 	}
@@ -116,7 +126,6 @@ func (n *Names) Intern(name []byte) (id NameID, ok bool) {
 	}
 	parts := (len(name) + textLen - 1) / textLen
 	if n.inUse+parts >= len(n.records) || !n.index.room() {
-		n.refused++
 		return 0, false
 	}
 	r := n.store(tag, name)
@@ -178,6 +187,9 @@ func (n *Names) take() uint32 {
 	}
 	r = n.top
 	n.top++
+	if uint64(n.top) == arena.HugePage/nameRecordSize {
+		arena.AdviseHuge(n.records)
+	}
 	return r
 }
 

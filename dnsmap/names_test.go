@@ -230,7 +230,7 @@ func TestRecordSizes(t *testing.T) {
 	if s := unsafe.Sizeof(nameRecord{}); s != 64 {
 		t.Errorf("a name record is %d bytes", s)
 	}
-	if s := unsafe.Sizeof(entry{}); s != 48 {
+	if s := unsafe.Sizeof(entry{}); s != 32 {
 		t.Errorf("an entry is %d bytes", s)
 	}
 }

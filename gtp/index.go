@@ -47,9 +47,14 @@ type index struct {
 // placesFor keeps the load at or under three quarters.
 func placesFor(n int) int { return n + n/3 + 2 }
 
-// hugeFrom places on, 32 MiB, address translation costs a look-up more than the
-// memory of a few huge pages.
-const hugeFrom = 1 << 20
+// Huge pages come once one place in hugeShare is taken: entries are spread over
+// the whole table from the first on, and a thousand sessions must not commit it.
+// Small tables need none: from hugeFrom places on, 32 MiB, address translation is
+// most of what a look-up costs.
+const (
+	hugeFrom  = 1 << 20
+	hugeShare = 16
+)
 
 // indexBytes is the memory of an index in full use.
 func indexBytes(entries, sessions int) int64 {
@@ -67,9 +72,6 @@ func (x *index) init(entries, sessions int, seed uint64) (err error) {
 	}
 	if x.entries, err = arena.Make[entry](placesFor(entries)); err != nil {
 		return err
-	}
-	if placesFor(entries) > hugeFrom {
-		arena.AdviseHuge(x.entries)
 	}
 	if x.links, err = arena.Make[link](placesFor(entries)); err != nil {
 		return err
@@ -153,6 +155,9 @@ func (x *index) insert(k key, session uint32) *entry {
 	x.heads[session] = uint32(i + 1)
 	x.counts[session]++
 	x.n++
+	if x.n == len(x.entries)/hugeShare && len(x.entries) > hugeFrom {
+		arena.AdviseHuge(x.entries)
+	}
 	return &x.entries[i]
 }
 

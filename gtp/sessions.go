@@ -150,6 +150,7 @@ type Session struct {
 	state      sessionState
 	keyed      bool // stands in Table.identities
 	apnIsNI    bool
+	carried    bool // a packet of its user was seen
 }
 
 type sessionState uint8
@@ -292,6 +293,9 @@ func (t *Table) Close() {
 // and its TEID, and which way it goes. ok is false where the endpoint is not
 // known. It marks the session as alive.
 func (t *Table) ByTEID(dst Addr, teid uint32) (r Ref, d Direction, ok bool) {
+	if t.user.n == 0 {
+		return Ref{}, DirectionUnknown, false // no control plane on this tap: spare the wait for memory
+	}
 	i := t.user.find(key{dst.Hi, dst.Lo, uint64(teid)})
 	if i < 0 {
 		return Ref{}, DirectionUnknown, false
@@ -301,6 +305,15 @@ func (t *Table) ByTEID(dst Addr, teid uint32) (r Ref, d Direction, ok bool) {
 		e.flags |= flagUsed
 	}
 	return Ref{e.session, t.scopes[e.session]}, e.dir, true
+}
+
+// Touch loads what ByTEID will read first, so that the loads of a batch overlap.
+// The result only keeps the compiler from dropping the load.
+func (t *Table) Touch(dst Addr, teid uint32) uint64 {
+	if t.user.n == 0 {
+		return 0
+	}
+	return uint64(t.user.entries[t.user.home(key{dst.Hi, dst.Lo, uint64(teid)})].session)
 }
 
 // ByUE finds the session of a user address outside of tunnels, as on Gi. apn
@@ -471,8 +484,9 @@ func (t *Table) goOne() {
 // quiet for long.
 const evictSample = 16
 
-// evict frees the quietest of a few sessions, except one. It reports whether it
-// found any.
+// evict frees the quietest of a few sessions, except one, and rather one whose
+// user was never heard: a flood of requests makes only such. It reports whether
+// it found any.
 func (t *Table) evict(except uint32) bool {
 	for t.lingerEnd != t.lingerStart {
 		free := t.free
@@ -490,7 +504,7 @@ func (t *Table) evict(except uint32) bool {
 		}
 		seen++
 		t.noteUse(s)
-		if worst == 0 || t.sessions[s].Seen < t.sessions[worst].Seen {
+		if worst == 0 || t.sessions[s].sooner(&t.sessions[worst]) {
 			worst = s
 		}
 	}
@@ -502,12 +516,20 @@ func (t *Table) evict(except uint32) bool {
 	return true
 }
 
+// sooner reports whether s is to be evicted before o.
+func (s *Session) sooner(o *Session) bool {
+	if s.carried != o.carried {
+		return o.carried
+	}
+	return s.Seen < o.Seen
+}
+
 // noteUse takes the marks of the user plane over into Seen.
 func (t *Table) noteUse(s uint32) {
 	for i := t.user.first(s); i >= 0; i = t.user.older(i) {
 		if e := &t.user.entries[i]; e.flags&flagUsed != 0 {
 			e.flags &^= flagUsed
-			t.sessions[s].Seen = t.now
+			t.sessions[s].Seen, t.sessions[s].carried = t.now, true
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -32,12 +33,24 @@ func Make[T any](n int) ([]T, error) {
 	if n == 0 || size == 0 {
 		return make([]T, n), nil
 	}
-	s, err := reserve[T](n)
+	p, err := reserve(uintptr(uint64(n) * size))
 	if err != nil {
 		return nil, fmt.Errorf("arena: cannot reserve %d bytes for %d records: %w; lower the memory budget or raise the limit (ulimit -v, cgroup)", uint64(n)*size, n, err)
 	}
-	return s, nil
+	reserved.Add(int64(uint64(n) * size))
+	return unsafe.Slice((*T)(p), n), nil
 }
+
+// reserved is what Make has given out and Free has not taken back.
+var reserved atomic.Int64
+
+// Reserved returns how many bytes all tables of the process have reserved: what
+// they take once they are full. It may be called from any goroutine.
+func Reserved() int64 { return reserved.Load() }
+
+// HugePage is the size of a huge page, in bytes, on most systems. A table of
+// this size or more begins at the boundary of one.
+const HugePage = 2 << 20
 
 // Free gives back what Make returned; s must be that slice, not a part of it,
 // and neither it nor a part of it may be used again.
@@ -45,16 +58,19 @@ func Free[T any](s []T) error {
 	if len(s) == 0 || unsafe.Sizeof(s[0]) == 0 {
 		return nil
 	}
-	if err := release(octets(s)); err != nil {
-		return fmt.Errorf("arena: cannot release %d bytes: %w", len(s)*int(unsafe.Sizeof(s[0])), err)
+	b := octets(s)
+	if err := release(unsafe.Pointer(&b[0]), uintptr(len(b))); err != nil {
+		return fmt.Errorf("arena: cannot release %d bytes: %w", len(b), err)
 	}
+	reserved.Add(-int64(len(b)))
 	return nil
 }
 
 // AdviseHuge asks for huge pages behind s, which must come from Make. It pays
-// for tables of tens of megabytes that are read at random, where most of a
-// look-up goes into address translation; it costs up to a huge page of unused
-// memory. It is advice: a system that has none to give changes nothing.
+// for tables of megabytes that are read at random, where most of a look-up goes
+// into address translation. It costs up to a huge page of unused memory, so that
+// a table that fills from its beginning asks once it holds that much. It is
+// advice: a system that has none to give changes nothing.
 func AdviseHuge[T any](s []T) {
 	if len(s) == 0 || unsafe.Sizeof(s[0]) == 0 {
 		return

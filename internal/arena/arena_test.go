@@ -109,6 +109,31 @@ func TestLazy(t *testing.T) {
 	}
 }
 
+// TestReserved holds that the sum of all tables is known, whatever their sizes.
+func TestReserved(t *testing.T) {
+	before := Reserved()
+	for _, n := range []int{1, 100, 4096, HugePage/16 - 1, HugePage / 16, HugePage/16 + 1, 3 * HugePage / 16} {
+		s, err := Make[[2]uint64](n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Reserved() - before; got != int64(16*n) {
+			t.Errorf("%d records of 16 bytes: %d bytes reserved", n, got)
+		}
+		if n*16 >= HugePage && runtime.GOOS == "linux" && uintptr(unsafe.Pointer(&s[0]))%HugePage != 0 {
+			t.Errorf("%d bytes do not begin at a huge page", 16*n)
+		}
+		s[0][0], s[n-1][1] = 1, 1
+		AdviseHuge(s)
+		if err := Free(s); err != nil {
+			t.Error(err)
+		}
+		if got := Reserved() - before; got != 0 {
+			t.Errorf("%d bytes reserved after Free", got)
+		}
+	}
+}
+
 func resident() (int, bool) {
 	b, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
