@@ -36,10 +36,12 @@ type ring struct {
 	config *LiveConfig
 	fd     int
 	memory []byte
-	// next is the block to be read next. It belongs to the reader.
-	next int
-	// uses says of each block how many use it, the reader and batches, plus
-	// one; 0 if it is the kernel's.
+	// readers is how many sources read the ring, each of them all of it;
+	// owners are those that have not let go of it yet.
+	readers int32
+	owners  atomic.Int32
+	// uses says of each block how many use it, readers and batches, plus one;
+	// 0 if no reader has come to it yet, or if it is the kernel's.
 	uses []atomic.Int32
 	link decode.Link
 	// noLink says that the interface has no link header: frames begin with
@@ -47,10 +49,17 @@ type ring struct {
 	noLink bool
 }
 
-// newRing sets up a ring. It hears nothing until it is bound, so that no packet
-// of another interface gets in.
-func newRing(name string, config *LiveConfig) (*ring, error) {
-	r := &ring{name: name, config: config, fd: -1}
+// cursor is where a reader is in a ring.
+type cursor struct {
+	block int    // to be read next
+	seen  uint64 // number of the last one read; the kernel counts from 1
+}
+
+// newRing sets up a ring for so many readers. It hears nothing until it is
+// bound, so that no packet of another interface gets in.
+func newRing(name string, config *LiveConfig, readers int) (*ring, error) {
+	r := &ring{name: name, config: config, fd: -1, readers: int32(readers)}
+	r.owners.Store(r.readers)
 	if err := r.open(); err != nil {
 		r.free()
 		return nil, err
@@ -70,6 +79,13 @@ func (r *ring) open() error {
 		return fmt.Errorf("leave out what this machine sends: %w: needs Linux 4.20", err)
 	}
 	return r.share()
+}
+
+// release is called by each owner when it is done; the last one frees.
+func (r *ring) release() {
+	if r.owners.Add(-1) == 0 {
+		r.free()
+	}
 }
 
 // free gives everything back.
@@ -122,7 +138,11 @@ func (r *ring) unplug() error {
 // keep attaches a filter program of one instruction, which returns how many
 // bytes to keep.
 func (r *ring) keep(bytes uint32) error {
-	program := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: bytes}}
+	return r.filter([]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: bytes}})
+}
+
+// filter attaches a filter program.
+func (r *ring) filter(program []unix.SockFilter) error {
 	return unix.SetsockoptSockFprog(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
@@ -228,12 +248,12 @@ func (r *ring) header(block int) *unix.TpacketHdrV1 {
 	return (*unix.TpacketHdrV1)(unsafe.Pointer(&d.Hdr))
 }
 
-// ready reports whether the kernel has filled the next block.
-func (r *ring) ready() bool {
-	if r.uses[r.next].Load() != 0 {
-		return false // the ring has gone round: the consumer has all of it
-	}
-	return atomic.LoadUint32(&r.header(r.next).Block_status)&blockOfUser != 0
+// ready reports whether the kernel has filled the block that the reader comes to
+// next. A block that it has read, and others or batches still use, has its old
+// number.
+func (r *ring) ready(c cursor) bool {
+	h := r.header(c.block)
+	return atomic.LoadUint32(&h.Block_status)&blockOfUser != 0 && h.Seq_num > c.seen
 }
 
 // leave ends one use of a block; the last one hands it back to the kernel.
@@ -241,10 +261,9 @@ func (r *ring) leave(block int) {
 	if r.uses[block].Add(-1) != 1 {
 		return
 	}
-	// In this order, or a reader that has gone round the ring would take the
-	// block for a new one.
-	atomic.StoreUint32(&r.header(block).Block_status, blockOfKernel)
+	// In this order: from the second on, the kernel may fill it anew.
 	r.uses[block].Store(0)
+	atomic.StoreUint32(&r.header(block).Block_status, blockOfKernel)
 }
 
 // walker stands before a frame of a block, or at its end.
@@ -260,13 +279,14 @@ type walker struct {
 	time int64
 }
 
-// walk begins the ring's next block, which is ready, and uses it. The kernel
-// wrote the block; what it says is compared with the block's size nevertheless.
-func (r *ring) walk() walker {
-	block, size := r.next, r.config.BlockBytes
-	r.next = (block + 1) % len(r.uses)
-	r.uses[block].Store(2)
+// walk begins the reader's next block, which is ready, and moves the cursor
+// behind it. The kernel wrote the block; what it says is compared with the
+// block's size nevertheless.
+func (r *ring) walk(c *cursor) walker {
+	block, size := c.block, r.config.BlockBytes
 	h := r.header(block)
+	c.block, c.seen = (block+1)%len(r.uses), h.Seq_num
+	r.uses[block].CompareAndSwap(0, 1+r.readers) // the first to come, for all of them
 	w := walker{ring: r, block: block, memory: r.memory[block*size : (block+1)*size : (block+1)*size]}
 	w.left, w.at = h.Num_pkts, int(h.Offset_to_first_pkt)
 	w.look()

@@ -563,7 +563,7 @@ func TestWalkDamagedBlock(t *testing.T) {
 		{"frame of 4 GiB", build(1, 48, [4]uint32{48, 0, 0xffffffff, 82}), 0},
 		{"frame begins outside", build(1, 48, [4]uint32{48, 0, 0, 0xffff}), 0},
 	} {
-		w := test.ring.walk()
+		w := test.ring.walk(new(cursor))
 		if frames, _ := w.take(nil, 0, math.MaxInt64); len(frames) != test.want || w.left != 0 {
 			t.Errorf("%s: %d frames, want %d", test.name, len(frames), test.want)
 		}

@@ -35,6 +35,13 @@ type Frame struct {
 type Batch struct {
 	// Frames in the order of the capture.
 	Frames []Frame
+	// Signals are frames of the control plane beside those in Frames; only
+	// sources of OpenLiveWorkers have any.
+	Signals []Signal
+	// Pressure is how full the ring is that the frames come from, or the fullest
+	// of several, in percent: what waits behind the batch. 0 where there is
+	// no ring.
+	Pressure uint8
 	// Scratch is for the consumer: packets put together from several frames
 	// live here as long as the batch does. A Source never touches it.
 	Scratch []byte
@@ -45,6 +52,16 @@ type Batch struct {
 	buf []byte
 	// borrowed is what Release hands back to the kernel.
 	borrowed borrowed
+}
+
+// Signal is a frame of the control plane (GTP-C, PFCP). All workers of a tap get
+// the same signals, so that each knows every session; the very frame is among
+// the Frames of one of them as well, and counts there.
+type Signal struct {
+	Frame
+	// Before is the index in Batch.Frames of the frame that the signal comes
+	// before, by time; len(Batch.Frames) after all of them.
+	Before int
 }
 
 // room returns the batch's buffer, empty, with space for at least size bytes.
@@ -62,7 +79,7 @@ func (b *Batch) Buffer(size int) []byte { return b.room(size) }
 // Source delivers frames. Next is called from one goroutine; Release, Stats,
 // Interfaces and Close may be called from any.
 type Source interface {
-	// Next fills b with at least one frame, or returns io.EOF at the end. A
+	// Next fills b with at least one frame or signal, or returns io.EOF at the end. A
 	// live source returns an empty batch when nothing has come for about a
 	// tenth of a second, so that the caller's clock moves. From a damaged
 	// file come the good frames first, then an error that says where the

@@ -20,10 +20,14 @@ type LiveConfig struct {
 	// Workers is for OpenLiveWorkers: how many sources to divide the frames
 	// among. 0 means 1.
 	Workers int
-	// Subscribers and Seed say which worker gets which packet: they must be
-	// the probe's. With one worker they are not used.
+	// Subscribers, which must be the probe's, and Seed, which must not be its
+	// (see fanout.Config), say which worker gets which packet. With one worker
+	// they are not used.
 	Subscribers []netip.Prefix
 	Seed        uint64
+	// Exact says to divide frames only where all packets of a subscriber, in
+	// whatever tunnel, reach one worker, and to open one source elsewhere.
+	Exact bool
 	// RingBytes is the memory that the kernel has for each interface's
 	// frames, which all workers share; BlockBytes is the size of the blocks
 	// that a ring is divided into. 0 means what defaultRingBytes says, and a
@@ -120,6 +124,15 @@ const (
 	defaultRingBytes = 128 << 20
 	// Workers have unequal shares, so that their rings together are larger.
 	defaultRingsBytes = 192 << 20
+	// The control plane of five million subscribers who attach, move and
+	// idle a few times an hour is some 20,000 messages a second, of 400 bytes
+	// in a ring: this is for more than half a second of it.
+	signalRingBytes = 8 << 20
+	// A signal must not come later than what it announces, so that its block
+	// is small and its time-out short. Messages that come one by one take a
+	// block each: 128 last for half a second.
+	signalBlockBytes = 64 << 10
+	signalTimeout    = 4 * time.Millisecond
 	// An AF_XDP packet takes 2 KiB, so that 300 ms are 307 MB; the memory has
 	// to be a power of two. At 2 million packets a second it is 131 ms.
 	defaultXDPBytes = 512 << 20
@@ -225,7 +238,12 @@ func OpenLive(config LiveConfig) (Source, error) {
 // Which one it is says package fanout; how well it was possible says the info.
 //
 // There are as many sources as config.Workers asks for, or a single one where
-// the frames cannot be divided (libpcap, ModeXDP); then Method is FanoutNone.
+// the frames cannot be divided (libpcap, ModeXDP) or not as config.Exact asks;
+// then Method is FanoutNone.
+//
+// The control plane is shown to all sources, as Batch.Signals. All of them have
+// to be read: what one has not seen the kernel keeps for it, for as long as
+// there is room.
 //
 // Each source has counters of its own, which add up; frames that the network
 // card lost are in those of the first.

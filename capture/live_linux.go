@@ -26,14 +26,19 @@ type lease struct {
 	block int
 }
 
-// live is a Source that reads one ring an interface, and merges them by time.
+// live is a Source that reads one ring an interface, where there are several
+// workers also one with the signals of the interface, and merges them by time.
 type live struct {
 	taps   *taps
 	worker int
+	// lanes in the order of the interfaces; those of their signals follow.
 	lanes  []lane
-	heads  []head // of the lanes
-	waiter waiter
-	tended time.Time
+	heads  []head  // of the lanes
+	frames []Frame // of signals, for a moment
+	// signalled is when there was a signal last.
+	signalled time.Time
+	waiter    waiter
+	tended    time.Time
 	// hold is how long a frame waits for frames of other rings that may be
 	// earlier.
 	hold time.Duration
@@ -47,8 +52,9 @@ type live struct {
 // lane is a source's ring on one interface.
 type lane struct {
 	tap *tap
-	// ring is written by the reader alone, under mu.
-	ring *ring
+	// ring is written by the reader alone, under mu; cursor is where it is.
+	ring   *ring
+	cursor cursor
 	// incoming is a ring on an interface that has taken the place of the one
 	// ring is on; retired are rings that were replaced and still have blocks
 	// in use.
@@ -66,19 +72,29 @@ type lane struct {
 	drops, freezes uint64
 }
 
-// holdSlack is what a block's timer may be late by.
-const holdSlack = 5 * time.Millisecond
+// holdSlack is what a block's timer may be late by: it counts in ticks of up to
+// 10 ms, and a busy machine looks at it late.
+const holdSlack = 15 * time.Millisecond
 
 // newLive returns a worker's source on its rings.
 func newLive(t *taps, worker int) (*live, error) {
+	lanes := len(t.list)
+	if t.list[0].signals != nil {
+		lanes *= 2
+	}
 	s := &live{
-		taps: t, worker: worker, lanes: make([]lane, len(t.list)), heads: make([]head, len(t.list)),
+		taps: t, worker: worker, lanes: make([]lane, lanes), heads: make([]head, lanes),
 		// The kernel's timer may have just looked when a block's first
 		// packet comes, and looks again twice.
-		hold: 2*t.config.BlockTimeout + holdSlack,
+		hold:      2*t.config.BlockTimeout + holdSlack,
+		signalled: time.Now(),
 	}
 	for i, tap := range t.list {
 		s.lanes[i].tap, s.lanes[i].ring = tap, tap.rings[worker]
+		if tap.signals != nil {
+			l := s.signalLane(i)
+			l.tap, l.ring = tap, tap.signals
+		}
 	}
 	err := s.waiter.open()
 	for i := range s.lanes {
@@ -94,10 +110,13 @@ func newLive(t *taps, worker int) (*live, error) {
 	return s, nil
 }
 
+// signalLane returns the lane of an interface's signals.
+func (s *live) signalLane(tap int) *lane { return &s.lanes[len(s.taps.list)+tap] }
+
 // Next fills b with frames of one block of one ring, and of the other rings
 // those that came meanwhile; see Source.
 func (s *live) Next(b *Batch) error {
-	b.Frames = b.Frames[:0]
+	b.Frames, b.Signals = b.Frames[:0], b.Signals[:0]
 	if b.borrowed.leased {
 		return errors.New("live capture: Next was given a batch that is not released: call Release first")
 	}
@@ -112,6 +131,7 @@ func (s *live) Next(b *Batch) error {
 		}
 		pause := s.fill(b)
 		if pause == 0 || waited && pause == idleTimeout {
+			b.Pressure = s.pressure()
 			return nil
 		}
 		if err := s.waiter.wait(pause); err != nil {
@@ -124,7 +144,7 @@ func (s *live) Next(b *Batch) error {
 func (s *live) fill(b *Batch) time.Duration {
 	for {
 		pause := s.merge(b)
-		if len(b.Frames) > 0 {
+		if len(b.Frames) > 0 || len(b.Signals) > 0 {
 			return 0
 		}
 		if !b.borrowed.leased {
@@ -137,8 +157,9 @@ func (s *live) fill(b *Batch) time.Duration {
 // merge puts the lanes' frames into b by their times, to the end of the first
 // block that ends. Where no frame's turn has come, it returns for how long.
 func (s *live) merge(b *Batch) time.Duration {
+	looked := time.Now()
 	s.advance()
-	bounds := boundsOf(s.heads, s.hold)
+	bounds := boundsOf(looked, s.awaited(looked), s.hold)
 	wait := idleTimeout
 	for {
 		i, limit := bounds.first(s.heads)
@@ -151,11 +172,11 @@ func (s *live) merge(b *Batch) time.Duration {
 		}
 		l := &s.lanes[i]
 		s.lend(l, b)
-		n := len(b.Frames)
-		var bytes uint64
-		b.Frames, bytes = l.walker.take(b.Frames, uint16(i), limit)
-		l.packets.Add(uint64(len(b.Frames) - n))
-		l.bytes.Add(bytes)
+		if tap := i - len(s.taps.list); tap >= 0 {
+			s.takeSignals(b, l, uint16(tap), limit)
+		} else {
+			l.take(b, uint16(i), limit)
+		}
 		s.look(i)
 		if !s.heads[i].some {
 			break
@@ -167,18 +188,56 @@ func (s *live) merge(b *Batch) time.Duration {
 	return wait
 }
 
+// signalSilence is for how long there is no signal before frames wait for none.
+// What waits has left the processor's caches: a tap without a control plane, on
+// Gi, need not pay for that. Of one whose control plane begins to be seen, the
+// first signals may come a block's time-out late.
+const signalSilence = 10 * time.Second
+
+// awaited are the heads of the lanes whose frames others wait for.
+func (s *live) awaited(now time.Time) []head {
+	frames := len(s.taps.list)
+	for _, h := range s.heads[frames:] {
+		if h.some {
+			s.signalled = now
+		}
+	}
+	if now.Sub(s.signalled) > signalSilence {
+		return s.heads[:frames]
+	}
+	return s.heads
+}
+
+// take adds the lane's frames up to the time limit to b.
+func (l *lane) take(b *Batch, tap uint16, limit int64) {
+	n := len(b.Frames)
+	var bytes uint64
+	b.Frames, bytes = l.walker.take(b.Frames, tap, limit)
+	l.packets.Add(uint64(len(b.Frames) - n))
+	l.bytes.Add(bytes)
+}
+
+// takeSignals adds the lane's frames up to the time limit to b, as signals. They
+// are counted where they are captured as frames.
+func (s *live) takeSignals(b *Batch, l *lane, tap uint16, limit int64) {
+	s.frames, _ = l.walker.take(s.frames[:0], tap, limit)
+	for i := range s.frames {
+		b.Signals = append(b.Signals, Signal{Frame: s.frames[i], Before: len(b.Frames)})
+	}
+}
+
 // advance begins the next block of each lane that is in none.
 func (s *live) advance() {
 	for i := range s.lanes {
 		l := &s.lanes[i]
 		for !s.heads[i].some {
-			if !l.ring.ready() {
+			if !l.ring.ready(l.cursor) {
 				if s.replace(l) {
 					continue
 				}
 				break
 			}
-			l.walker = l.ring.walk()
+			l.walker = l.ring.walk(&l.cursor)
 			s.look(i)
 		}
 	}
@@ -210,7 +269,7 @@ func (s *live) lend(l *lane, b *Batch) {
 
 // Release hands b's blocks back to the kernel.
 func (s *live) Release(b *Batch) {
-	b.Frames = b.Frames[:0]
+	b.Frames, b.Signals = b.Frames[:0], b.Signals[:0]
 	if !b.borrowed.leased {
 		return
 	}
@@ -235,7 +294,7 @@ func (s *live) replace(l *lane) bool {
 	defer l.mu.Unlock()
 	l.ask()
 	l.retired = append(l.retired, l.ring)
-	l.ring = r
+	l.ring, l.cursor = r, cursor{}
 	// Unwatched, it would be read ten times a second, from tend on.
 	_ = s.waiter.watch(r.fd)
 	return true
@@ -253,7 +312,7 @@ func (s *live) tend() {
 		l := &s.lanes[i]
 		for k := len(l.retired) - 1; k >= 0; k-- {
 			if l.retired[k].unused() {
-				l.retired[k].free()
+				l.retired[k].release()
 				l.retired = append(l.retired[:k], l.retired[k+1:]...)
 			}
 		}
@@ -263,9 +322,9 @@ func (s *live) tend() {
 
 // Interfaces returns the names in the order of LiveConfig.
 func (s *live) Interfaces() []string {
-	names := make([]string, len(s.lanes))
-	for i := range s.lanes {
-		names[i] = s.lanes[i].tap.name
+	names := make([]string, len(s.taps.list))
+	for i, tap := range s.taps.list {
+		names[i] = tap.name
 	}
 	return names
 }
@@ -276,11 +335,19 @@ func (s *live) Stats() Stats {
 	if alive {
 		defer s.exit()
 	}
-	stats := Stats{Interfaces: make([]InterfaceStats, len(s.lanes))}
-	for i := range s.lanes {
-		stats.Interfaces[i] = s.lanes[i].stats(alive)
-		if s.worker == 0 {
-			s.lanes[i].tap.add(&stats.Interfaces[i], alive)
+	stats := Stats{Interfaces: make([]InterfaceStats, len(s.taps.list))}
+	for i, tap := range s.taps.list {
+		to := &stats.Interfaces[i]
+		*to = s.lanes[i].stats(alive)
+		if s.worker != 0 {
+			continue
+		}
+		tap.add(to, alive)
+		if len(s.lanes) > len(s.taps.list) {
+			// Signals that none of the workers was shown are packets lost.
+			signals := s.signalLane(i).stats(alive)
+			to.Drops[DropRingFull] += signals.Drops[DropRingFull]
+			to.Freezes += signals.Freezes
 		}
 	}
 	return stats
@@ -339,7 +406,7 @@ func (s *live) free() {
 		l := &s.lanes[i]
 		for _, r := range append(l.retired, l.ring, l.incoming.Swap(nil)) {
 			if r != nil {
-				r.free()
+				r.release()
 			}
 		}
 	}

@@ -22,12 +22,13 @@ type bounds struct {
 }
 
 // boundsOf returns the bounds for lanes that get their frames late by at most
-// hold.
-func boundsOf(heads []head, hold time.Duration) bounds {
+// hold. looked is when the lanes began to be looked at: a lane that was empty then
+// may have got frames since.
+func boundsOf(looked time.Time, heads []head, hold time.Duration) bounds {
 	if len(heads) == 1 {
 		return bounds{math.MaxInt64, math.MaxInt64}
 	}
-	now := time.Now().UnixNano()
+	now := looked.UnixNano()
 	b := bounds{math.MaxInt64, now + int64(time.Second)}
 	for i := range heads {
 		if !heads[i].some {

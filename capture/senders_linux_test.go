@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -42,8 +43,15 @@ func bulkSocket(t *testing.T, name string) int {
 	return s.fd
 }
 
-// sendMany sends with sendmmsg(2).
+// sendMany sends with sendmmsg(2), as fast as it can.
 func sendMany(t *testing.T, name string, frames [][]byte, n int) int {
+	t.Helper()
+	return sendPaced(t, name, frames, n, 0)
+}
+
+// sendPaced sends with sendmmsg(2), at so many packets a second where that is not
+// 0 and can be reached.
+func sendPaced(t *testing.T, name string, frames [][]byte, n, rate int) int {
 	t.Helper()
 	fd := bulkSocket(t, name)
 	type message struct { // struct mmsghdr
@@ -59,7 +67,11 @@ func sendMany(t *testing.T, name string, frames [][]byte, n int) int {
 		messages[i].header.SetIovlen(1)
 	}
 	sent := 0
-	for sent < n {
+	for start := time.Now(); sent < n; {
+		if rate > 0 && float64(sent) > time.Since(start).Seconds()*float64(rate) {
+			time.Sleep(time.Millisecond)
+			continue
+		}
 		at := sent % len(frames)
 		most := min(batch, len(frames)-at, n-sent)
 		k, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&messages[at])), uintptr(most), 0, 0, 0)

@@ -25,7 +25,8 @@ func fanoutMethodsOf(workers int) []FanoutMethod {
 }
 
 var fanoutConsequences = [FanoutMethods]string{
-	FanoutEBPF: "",
+	FanoutEBPF: "in tunnels, a handset that uses IPv4 and IPv6 at once may be two workers' business: " +
+		"an answer that comes over one then names no flow over the other, and it counts as two subscribers",
 	FanoutClassic: "packets behind a second VLAN tag, MPLS, PPPoE, GTP-U extension headers or in fragments " +
 		"may reach a worker that does not see their subscriber's DNS: their flows stay unnamed",
 	FanoutHash: "DNS answers and the flows they name reach different workers, " +

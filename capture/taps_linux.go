@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nametap/nametap/capture/fanout"
 )
 
 // tendEvery is the least time between two looks at the state of the interfaces.
@@ -34,8 +37,10 @@ type taps struct {
 // tap is one interface and the rings on it.
 type tap struct {
 	name string
-	// rings in the order of the workers, the newest ones.
-	rings []*ring
+	// rings in the order of the workers, the newest ones; signals is read by
+	// all of them, nil where there is only one.
+	rings   []*ring
+	signals *ring
 	// ailing says that the interface is down or gone, as far as we know.
 	ailing  bool
 	rebinds atomic.Uint64
@@ -47,7 +52,38 @@ type tap struct {
 // openRings opens a source for each worker, with the best way to divide frames
 // that is to be had.
 func openRings(config LiveConfig) ([]Source, FanoutInfo, error) {
-	return openRingsBy(config, fanoutMethodsOf(config.Workers)...)
+	methods := fanoutMethodsOf(config.Workers)
+	if !config.Exact || config.Workers == 1 {
+		return openRingsBy(config, methods...)
+	}
+	sources, info, err := openRingsBy(config, methods[0])
+	var impossible *impossibleError
+	if !errors.As(err, &impossible) {
+		return sources, info, err
+	}
+	return single(config, openRing, impossible.reason)
+}
+
+// openRing opens the rings of one source.
+func openRing(config LiveConfig) (Source, error) {
+	config.RingBytes *= config.Workers
+	config.Workers = 1
+	sources, _, err := openRingsBy(config, FanoutNone)
+	if err != nil {
+		return nil, err
+	}
+	return sources[0], nil
+}
+
+// impossibleError says that frames cannot be divided in any way that was asked
+// for.
+type impossibleError struct {
+	workers int
+	reason  string
+}
+
+func (e *impossibleError) Error() string {
+	return fmt.Sprintf("dividing frames among %d workers: %s: capture with one", e.workers, e.reason)
 }
 
 // openRingsBy tries the methods in turn.
@@ -70,7 +106,7 @@ func openRingsBy(config LiveConfig, methods ...FanoutMethod) ([]Source, FanoutIn
 		}
 		refused = err.Error()
 	}
-	return nil, FanoutInfo{}, fmt.Errorf("dividing frames among %d workers: %s: capture with one", config.Workers, refused)
+	return nil, FanoutInfo{}, &impossibleError{config.Workers, refused}
 }
 
 // openTaps opens the rings of all workers on all interfaces.
@@ -80,7 +116,7 @@ func openTaps(config LiveConfig, s *steerer) ([]Source, error) {
 		p := &tap{name: name}
 		t.list = append(t.list, p)
 		var err error
-		if p.rings, err = t.rings(name); err != nil {
+		if p.rings, p.signals, err = t.open(name); err != nil {
 			t.free()
 			return nil, fmt.Errorf("capture on %s: %w", name, err)
 		}
@@ -102,6 +138,9 @@ func openTaps(config LiveConfig, s *steerer) ([]Source, error) {
 func (t *taps) free() {
 	for _, p := range t.list {
 		freeRings(p.rings)
+		if p.signals != nil {
+			p.signals.free()
+		}
 	}
 	for _, s := range t.sources {
 		s.waiter.free()
@@ -114,6 +153,58 @@ func freeRings(rings []*ring) {
 	}
 }
 
+// open opens all rings of an interface.
+func (t *taps) open(name string) (rings []*ring, signals *ring, err error) {
+	if rings, err = t.rings(name); err != nil || len(rings) == 1 {
+		return rings, nil, err
+	}
+	if signals, err = t.signals(name); err != nil {
+		freeRings(rings)
+		return nil, nil, err
+	}
+	return rings, signals, nil
+}
+
+// signals opens the ring of an interface's control plane, which is shown to all
+// workers: a subscriber's packets are one worker's, but a session's control
+// messages have other addresses, and tell of several subscribers. One socket for
+// all workers costs the kernel a look at each packet, and not one for each
+// worker.
+func (t *taps) signals(name string) (*ring, error) {
+	config := t.config
+	config.RingBytes, config.BlockBytes, config.BlockTimeout = signalRingBytes, signalBlockBytes, signalTimeout
+	r, err := newRing(name, &config, t.config.Workers)
+	if err != nil {
+		return nil, err
+	}
+	err = func() error {
+		index, _, err := r.state()
+		if err != nil {
+			return r.explain("find the interface", err)
+		}
+		if err := r.findLink(); err != nil {
+			return err
+		}
+		// Before it is bound, so that nothing else gets in.
+		program, err := fanout.Signals(r.noLink)
+		if err != nil {
+			return err
+		}
+		if err := r.filter(program); err != nil {
+			return r.explain("filter the control plane", err)
+		}
+		if err := r.bind(index); err != nil {
+			return r.explain("bind", err)
+		}
+		return nil
+	}()
+	if err != nil {
+		r.free()
+		return nil, err
+	}
+	return r, nil
+}
+
 // rings opens a ring for each worker on an interface. The kernel numbers the
 // sockets of a group in the order in which they join it, and in that of their
 // making when the interface goes down and up: both are the workers' order. None
@@ -122,7 +213,7 @@ func (t *taps) rings(name string) ([]*ring, error) {
 	rings := make([]*ring, 0, t.config.Workers)
 	err := func() error {
 		for range t.config.Workers {
-			r, err := newRing(name, &t.config)
+			r, err := newRing(name, &t.config, 1)
 			if err != nil {
 				return err
 			}
@@ -212,17 +303,23 @@ func (t *taps) follow(i, index int) bool {
 	if len(p.rings) == 1 {
 		return p.rings[0].bind(index) == nil
 	}
-	rings, err := t.rings(p.name)
+	rings, signals, err := t.open(p.name)
 	if err != nil {
 		return false // look again
 	}
-	p.rings = rings
-	for w, r := range rings {
-		if unread := t.sources[w].lanes[i].incoming.Swap(r); unread != nil {
-			unread.free()
-		}
+	p.rings, p.signals = rings, signals
+	for w, s := range t.sources {
+		s.lanes[i].give(rings[w])
+		s.signalLane(i).give(signals)
 	}
 	return true
+}
+
+// give has the lane go over to a ring as soon as it has read the one that it has.
+func (l *lane) give(r *ring) {
+	if unread := l.incoming.Swap(r); unread != nil {
+		unread.release()
+	}
 }
 
 // leave is called by each source that is freed, before it is.

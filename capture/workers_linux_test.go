@@ -322,6 +322,189 @@ func TestWorkersDownAndUp(t *testing.T) {
 	}
 }
 
+// signalFrame is a numbered message of the control plane between two gateways.
+func signalFrame(number int) []byte {
+	payload := binary.BigEndian.AppendUint32(fromHex("48200010 00000000"), uint32(number))
+	return ethernetFrame(0x800, packet(gateways4[0], gateways4[1], 17, number, datagram(2123, 2123, payload)))
+}
+
+// checkSignals sends signals, and checks that every source gets each once, in
+// order, and one of them each as a frame besides; and that what was sent before a
+// signal comes before it.
+func checkSignals(t *testing.T, sources []Source, far [2]sender) {
+	t.Helper()
+	const n = 200
+	user := func(number int) []byte {
+		subscriber := netip.AddrFrom4([4]byte{10, 9, byte(number >> 8), byte(number)})
+		return ethernetFrame(0x800, packet(subscriber, server4, 6, number, segment(40000, 443, number, decode.ACK)))
+	}
+	for i := range n {
+		for k, frame := range [][]byte{user(i), signalFrame(i)} {
+			if _, err := unix.Write(far[(i+k)%2].fd, frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	frames, users := 0, 0
+	for w, s := range sources {
+		var b Batch
+		next := 0
+		number := func(f *Frame) int { return int(binary.BigEndian.Uint32(f.Data[14+20+8+8:])) }
+		isSignal := func(f *Frame) bool {
+			return len(f.Data) >= 14+20+8+12 && f.Data[14+9] == 17 && f.Data[14+21] == 2123&0xff
+		}
+		for idle := 0; idle < 3; {
+			if err := s.Next(&b); err != nil {
+				t.Fatal(err)
+			}
+			if idle++; len(b.Frames) > 0 || len(b.Signals) > 0 {
+				idle = 0
+			}
+			done := 0
+			see := func(list []Frame) {
+				for i := range list {
+					f := &list[i]
+					switch {
+					case isSignal(f):
+						frames++
+					case f.Data[14+9] == 6:
+						users++
+						if i := int(binary.BigEndian.Uint32(f.Data[14+20+4:])); i < next {
+							t.Fatalf("worker %d: user packet %d comes after signal %d", w, i, next-1)
+						}
+					}
+				}
+			}
+			for i := range b.Signals {
+				signal := &b.Signals[i]
+				see(b.Frames[done:signal.Before])
+				done = signal.Before
+				if got := number(&signal.Frame); got != next || signal.Interface != uint16(next+1)%2 {
+					t.Fatalf("worker %d: signal %d on interface %d, want %d", w, got, signal.Interface, next)
+				}
+				next++
+			}
+			see(b.Frames[done:])
+			s.Release(&b)
+		}
+		if next != n {
+			t.Errorf("worker %d: %d signals, want %d", w, next, n)
+		}
+	}
+	if frames != n || users != n {
+		t.Errorf("%d signals came as frames, and %d packets, want %d each", frames, users, n)
+	}
+}
+
+// Every worker is shown the control plane, in its place among its frames, also
+// when an interface is replaced and when the ring of signals has gone round.
+func TestWorkersSignals(t *testing.T) {
+	inNamespace(t)
+	veth(t, "tap0", "far0")
+	veth(t, "tap1", "far1")
+	sources, info := openWorkers(t, 3)
+	if info.Method != FanoutEBPF {
+		t.Skipf("no eBPF: %+v", info)
+	}
+	far := connectWorkers(t, sources)
+	for range 3 {
+		checkSignals(t, sources, far)
+	}
+	ip(t, "link del tap0")
+	idle(t, sources[2])
+	veth(t, "tap0", "far0")
+	untilRebound(t, sources[0], 1)
+	checkSignals(t, sources, connectWorkers(t, sources))
+	packets := uint64(0)
+	for _, s := range sources {
+		for _, i := range s.Stats().Interfaces {
+			packets += i.Packets
+			if i.Drops[DropRingFull] != 0 {
+				t.Errorf("%+v", i)
+			}
+		}
+	}
+	if packets > 4*2*200+100 { // and a few probes
+		t.Errorf("%d packets were counted: signals count where they are frames", packets)
+	}
+}
+
+// What no worker could be shown is counted as lost.
+func TestWorkersSignalsLost(t *testing.T) {
+	inNamespace(t)
+	veth(t, "tap0", "far0")
+	veth(t, "tap1", "far1")
+	sources, info, err := OpenLiveWorkers(LiveConfig{
+		Interfaces: []string{"tap0", "tap1"}, Workers: 2, Seed: workersSeed, Subscribers: testNets,
+		RingBytes: 2 * 8 * signalRingBytes, // frames all find room
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(t, sources)
+	if info.Method != FanoutEBPF {
+		t.Skipf("no eBPF: %+v", info)
+	}
+	far := connectWorkers(t, sources)
+	large := slices.Concat(signalFrame(0)[:14+20+8], make([]byte, 1400))
+	binary.BigEndian.PutUint16(large[14+2:], uint16(len(large)-14))
+	binary.BigEndian.PutUint16(large[14+20+4:], uint16(len(large)-14-20))
+	for range 3 * signalRingBytes / len(large) {
+		if _, err := unix.Write(far[0].fd, large); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first, second := sources[0].Stats().Interfaces[0], sources[1].Stats().Interfaces[0]; first.Drops[DropRingFull] == 0 || second.Drops[DropRingFull] != 0 {
+		t.Errorf("%+v and %+v", first, second)
+	}
+}
+
+// Where the best method is refused, nothing is divided if that is to be exact.
+func TestWorkersExact(t *testing.T) {
+	inNamespace(t) // the thread's, and so are the rights it drops
+	ip(t, "link set lo up")
+	config := LiveConfig{Interfaces: []string{"lo"}, Workers: 2, Subscribers: testNets, RingBytes: 4 << 20, Exact: true}
+	if sources, info, err := OpenLiveWorkers(config); err != nil || len(sources) != 2 {
+		t.Skipf("no eBPF: %v, %+v", err, info)
+	} else {
+		closeAll(t, sources)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var rights [2]unix.CapUserData
+	if err := unix.Capget(&header, &rights[0]); err != nil {
+		t.Fatal(err)
+	}
+	rights[0].Effective &^= 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_NET_ADMIN
+	rights[1].Effective &^= 1 << (unix.CAP_BPF - 32)
+	if err := unix.Capset(&header, &rights[0]); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		exact  bool
+		want   int
+		method FanoutMethod
+	}{{true, 1, FanoutNone}, {false, 2, FanoutClassic}} {
+		config.Exact = test.exact
+		sources, info, err := OpenLiveWorkers(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(sources) != test.want || info.Method != test.method || info.Reason == "" || info.Consequence == "" {
+			t.Errorf("exact %v: %d sources, %+v", test.exact, len(sources), info)
+		}
+		closeAll(t, sources)
+	}
+}
+
+func closeAll(t *testing.T, sources []Source) {
+	t.Helper()
+	for _, s := range sources {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Without eBPF, simple packets reach their worker, and all reach one.
 func TestWorkersClassic(t *testing.T) {
 	inNamespace(t)

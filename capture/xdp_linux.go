@@ -140,6 +140,7 @@ func (s *xdpLive) Next(b *Batch) error {
 		}
 		pause := s.merge(b)
 		if len(b.Frames) > 0 || waited && pause == idleTimeout {
+			b.Pressure = s.pressure()
 			return nil
 		}
 		if err := s.waiter.wait(pause); err != nil {
@@ -163,10 +164,11 @@ func (s *xdpLive) available() int {
 // merge puts the lanes' frames into b by their times. Where no frame's turn has
 // come, it returns for how long.
 func (s *xdpLive) merge(b *Batch) time.Duration {
+	looked := time.Now()
 	for i := range s.lanes {
 		s.look(i)
 	}
-	bounds := boundsOf(s.heads, xdpHold)
+	bounds := boundsOf(looked, s.heads, xdpHold)
 	wait := idleTimeout
 	for len(b.Frames) < xdpFrames {
 		i, limit := bounds.first(s.heads)

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"math/bits"
 	"unsafe"
 
 	"github.com/nametap/nametap/flows"
@@ -20,55 +21,95 @@ const maxFragments = 32 << 20
 // sensible size.
 const MinMemory = 64 << 20
 
-// bytes that one entry costs in its table, index included.
+// bytes that one entry costs in its table, index included. Tables that are
+// powers of two large are worked out by themselves.
 const (
-	flowCost     = int64(unsafe.Sizeof(flows.Flow{})) + 12
-	entryCost    = 58 // dnsmap.Map
+	flowBytes    = int64(unsafe.Sizeof(flows.Flow{}))
+	entryCost    = 42 // dnsmap.Map: 41.2
 	nameCost     = 74 // dnsmap.Names, a name of up to 42 characters
-	presenceCost = 22 // the set is full to three quarters
+	lateSize     = int64(unsafe.Sizeof(lateFlow{}))
+	presenceSize = int64(unsafe.Sizeof(presenceSlot{}))
 	holesCost    = 136
 	helloCost    = 16<<10 + 256
-	dnsTCPCost   = 68<<10 + 256
+	dnsTCPCost   = dnsWindow + 256
+	// sideCost is two generations each of known connections, of tried ones and of
+	// addresses that asked, a third of each while the oldest makes room, and an
+	// address behind a gateway.
+	sideCost = 3*3*8 + int64(unsafe.Sizeof(behindSlot{}))
 )
 
 // budget is how many entries each table of one partition may hold.
 type budget struct {
 	flows, holes, entries, names int
-	subscribers, servers         int
+	subscribers                  int
 	hellos, dnsStreams           int
+	late                         int // flows that wait for a late answer
 
 	// of the engine, not of a partition
 	fragments int   // bytes
 	sessions  int64 // bytes
 	roster    int   // servers in each of the two copies
-	allServer int   // presence of servers, all partitions together
+	allServer int   // presence of servers, all partitions of all engines together
 	sides     int   // connections whose orientation is remembered, a generation
 }
 
-// plan divides memory among the tables. Flows and DNS entries get the most: by
-// experience a busy tap holds five entries a flow.
-func plan(memory int64) (budget, error) {
-	if memory < MinMemory {
-		return budget{}, fmt.Errorf("a memory budget of %d MiB is too small; give at least %d MiB (--memory)", memory>>20, MinMemory>>20)
+// What every engine needs whole, because it tells of all subscribers, may take
+// so much of the memory of all engines together, in percent; of one, it takes
+// wholeShare.
+const (
+	wholeShare = 6 // the sessions' 4 and the rosters' 2
+	mostWhole  = 24
+)
+
+// plan divides memory among the tables of so many engines, which have the same
+// each. Flows and DNS entries get the most: by experience a busy tap holds five
+// entries a flow. 6 GiB hold ten million flows and fifty million entries, with
+// the fiftieth of room besides that partitions of unequal size need.
+//
+// All tables together never take more than memory, but for two things that are
+// small beside it: a table that doubles is there twice for the blink of an eye,
+// one partition at a time; and below half a gigabyte an engine the places where the first
+// bytes of streams are gathered have a least number each.
+func plan(memory int64, engines int) (budget, error) {
+	if least := int64(MinMemory) * int64(engines); memory < least {
+		return budget{}, fmt.Errorf("a memory budget of %d MiB is too small; give at least %d MiB (--memory)", memory>>20, least>>20)
 	}
-	share := func(percent, cost, least int64) int {
-		return int(max(memory/100*percent/partitions/cost, least))
-	}
-	part := func(percent, cost int64) int { return share(percent, cost, 16) }
-	whole := func(percent, cost int64) int { return max(int(memory/100*percent/cost), 1024) }
+	n := int64(engines)
+	hundredth := memory / 100
+	known := min(hundredth, hundredth*mostWhole/wholeShare/n)
+	one := (hundredth*100 - known*wholeShare*n) / (100 - wholeShare) / n // a hundredth of what is left to an engine
+	permille := func(share int64) int64 { return one * share / 10 }
+	part := func(share, cost, least int64) int { return int(max(permille(share)/partitions/cost, least)) }
 	return budget{
-		flows:       part(38, flowCost),
-		entries:     part(33, entryCost),
-		names:       part(6, nameCost),
-		subscribers: part(2, presenceCost),
-		servers:     part(2, presenceCost),
-		holes:       part(2, holesCost),
-		hellos:      share(2, helloCost, 2),
-		dnsStreams:  share(1, dnsTCPCost, 1),
-		fragments:   int(min(memory/100*2, maxFragments)),
-		sessions:    memory / 100 * 4,
-		roster:      whole(1, rosterCost),
-		allServer:   whole(2, presenceCost),
-		sides:       whole(1, 16),
+		flows:       max(flowsIn(permille(477)/partitions), 16),
+		entries:     part(336, entryCost, 16),
+		names:       part(40, nameCost, 16),
+		subscribers: presenceIn(permille(22) / partitions),
+		holes:       part(10, holesCost, 16),
+		hellos:      part(10, helloCost, 2),
+		dnsStreams:  part(8, dnsTCPCost, 2),
+		late:        int(powerOfTwo(permille(4) / partitions / lateSize)),
+		fragments:   int(min(one, maxFragments)),
+		sessions:    known * 4,
+		roster:      max(int(known/rosterCost), 1024),
+		allServer:   presenceIn(permille(14) * n / 2), // and as much for their networks, at most
+		sides:       int(powerOfTwo(permille(10) / sideCost)),
 	}, nil
 }
+
+// flowsIn is how many flows fit into so many bytes. Their index has a power of
+// two of slots, of which at most three quarters are used.
+func flowsIn(bytes int64) int {
+	best := int64(0)
+	for slots := int64(64); slots*8 < bytes; slots *= 2 {
+		best = max(best, min((bytes-slots*8)/flowBytes-1, slots/4*3))
+	}
+	return int(best)
+}
+
+// presenceIn is how many pairs a set of at most so many bytes holds: three
+// quarters of its slots.
+func presenceIn(bytes int64) int { return int(powerOfTwo(max(bytes/presenceSize, firstSlots)) / 4 * 3) }
+
+// powerOfTwo is the largest that is not above n, which is at least 1.
+func powerOfTwo(n int64) int64 { return 1 << (bits.Len64(uint64(max(n, 1))) - 1) }

@@ -12,7 +12,7 @@ const (
 	// chunkPackets is how many packets travel together: few enough for their
 	// decoded forms to stay in the second-level cache, many enough for a hop
 	// between goroutines not to count.
-	chunkPackets = 512
+	chunkPackets = 256
 	// chunksAhead is how far the dispatcher may run ahead of a shard.
 	chunksAhead = 8
 )
@@ -28,8 +28,10 @@ type chunk struct {
 	// tick, at the end of a step, is the packet time to advance to.
 	tick int64
 	// rules, if not nil, hold from after the chunk on.
-	rules   *classify.Compiled
-	holders atomic.Int32
+	rules *classify.Compiled
+	// shedding is what is left out with these packets.
+	shedding shedding
+	holders  atomic.Int32
 }
 
 // lease is a batch that the source gets back once nothing points into it.
@@ -60,7 +62,7 @@ func (e *Engine) pools() {
 // begin takes an empty chunk for packets of the lease, or for none.
 func (e *Engine) begin(l *lease) *chunk {
 	c := <-e.chunkPool
-	c.lease = l
+	c.lease, c.shedding = l, e.shedding
 	if l != nil {
 		l.holders.Add(1)
 	}

@@ -47,6 +47,9 @@ type dedup struct {
 	crowded uint32 // of them, those that pushed out one younger than the window
 	// Packets and Bytes (IP) counted as copies.
 	Packets, Bytes uint64
+	// Early counts packets that were forgotten within the window for want of
+	// room.
+	Early uint64
 }
 
 // dedupBucket holds two packets, the younger one first.
@@ -102,6 +105,7 @@ func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint3
 	}
 	if int64(now-b[1].time)<<10 <= d.window {
 		d.crowded++
+		d.Early++
 	}
 	b[1] = b[0]
 	b[0] = dedupSlot{tag, now, place, gateway}
@@ -129,25 +133,37 @@ func placeOf(p *decode.Packet, port uint16) uint32 {
 	return uint32(h)
 }
 
-// mark stands for what copies have in common.
+// mark stands for what copies have in common. The products do not wait for each
+// other: a chain of them would be most of what a copy costs to recognise.
 func (d *dedup) mark(p *decode.Packet) uint64 {
-	h := mix(p.Src.Lo^p.Src.Hi^d.seed, p.Dst.Lo^p.Dst.Hi<<1)
-	h = mix(h^uint64(p.IPID)<<32^uint64(p.IPBytes), uint64(p.SrcPort)<<16|uint64(p.DstPort)|uint64(p.Protocol)<<32)
-	if p.Protocol == decode.ProtocolTCP {
-		h = mix(h^uint64(p.Seq)<<32^uint64(p.Ack), uint64(p.Flags)<<16|uint64(p.Window)|uint64(p.PayloadLen)<<32)
-		if p.HasTimestamps {
-			h = mix(h, uint64(p.TSval)<<32|uint64(p.TSecr))
+	who := product(p.Src.Lo^d.seed, p.Dst.Lo^markServer) ^ product(p.Src.Hi^markUpper, p.Dst.Hi^d.seed)
+	what := uint64(p.IPID)<<48 | uint64(p.SrcPort)<<32 | uint64(p.DstPort)<<16 | uint64(uint16(p.IPBytes))
+	if p.Protocol != decode.ProtocolTCP {
+		what ^= uint64(p.Protocol) << 56
+		first := uint64(0)
+		if payload := p.Payload(); len(payload) >= 8 {
+			first = binary.BigEndian.Uint64(payload)
 		}
-		if len(p.Transport) >= 18 {
-			// The checksum covers the payload: two segments of one stream with
-			// the same numbers and other bytes are not copies.
-			h ^= uint64(binary.BigEndian.Uint16(p.Transport[16:])) << 24
-		}
-		return h
+		return mix(who^first, what)
 	}
-	payload := p.Payload()
-	if len(payload) >= 8 {
-		h = mix(h, binary.BigEndian.Uint64(payload))
+	how := uint64(p.Flags)<<56 | uint64(p.Window)<<20 | uint64(p.PayloadLen)
+	if len(p.Transport) >= 18 {
+		// The checksum covers the payload: two segments of one stream with
+		// the same numbers and other bytes are not copies.
+		how |= uint64(binary.BigEndian.Uint16(p.Transport[16:])) << 36
 	}
-	return h
+	where := product(uint64(p.Seq)<<32|uint64(p.Ack), how^markHow)
+	if p.HasTimestamps {
+		where ^= product(uint64(p.TSval)<<32|uint64(p.TSecr), markStamps)
+	}
+	return mix(who^where, what)
 }
+
+// Odd numbers without a pattern, one for each kind of word: equal words in
+// different places give different products.
+const (
+	markServer = 0xe30d65e5eccf7d57
+	markUpper  = 0x9cb000fc4a11ffd3
+	markHow    = 0xd514ed2cd3572a05
+	markStamps = 0xe24408d225d05d37
+)

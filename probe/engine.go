@@ -58,6 +58,8 @@ type Config struct {
 	// where packets are handed out and must neither wait nor call the engine.
 	Watch      func(*Snapshot)
 	WatchEvery time.Duration
+	// Servings asks for Snapshot.Servings, which takes Watch.
+	Servings bool
 	// Answers, if set, is given each address of each DNS answer: the question's
 	// name, its class, the address and the answer's packet time. Nothing of
 	// the subscriber who asked is in it. name is used again after the call.
@@ -72,37 +74,42 @@ type Config struct {
 
 // Engine runs packets from a source through all rooms.
 type Engine struct {
-	cfg      Config
-	budget   budget
-	registry *classify.Registry
-	rules    *classify.Compiled
-	shards   []*shard
-	shardOf  [partitions]int
-	parts    [partitions]*partition
+	cfg     Config
+	budget  budget
+	common  *common
+	number  int  // among the engines that have it in common
+	apart   bool // the control plane comes as signals
+	rules   *classify.Compiled
+	shards  []*shard
+	shardOf [partitions]int
+	parts   [partitions]*partition
 
 	// mu guards what the dispatcher owns; it is held while a batch is
 	// dispatched, never while a source waits.
-	mu       sync.Mutex
-	decoder  *decode.Decoder
-	sides    *sides
-	sessions *sessions
-	gateways gateways
-	dedup    dedup
-	marks    [group]uint64 // of the packets decoded together
-	outcomes [group]decode.Outcome
-	sink     uint64 // keeps the compiler from dropping the loads ahead
-	current  *chunk
-	now      int64 // packet time, never going back
-	nextStep int64
-	steps    int
-	counts   dispatchCounts
-	last     facts // of the step before the newest one exchanged
-	fresh    facts
-	rosters  [2]*roster
-	servers  *presence
-	minute   uint16
-	nextLook int64 // packet time of the next call of Watch
-	awaited  int   // steps that every shard is known to be through with
+	mu           sync.Mutex
+	decoder      *decode.Decoder
+	sides        *sides
+	sessions     *sessions
+	gateways     gateways
+	dedup        dedup
+	marks        [group]uint64 // of the packets decoded together
+	outcomes     [group]decode.Outcome
+	sink         uint64 // keeps the compiler from dropping the loads ahead
+	current      *chunk
+	now          int64 // packet time, never going back
+	nextStep     int64
+	steps        int
+	counts       dispatchCounts
+	pressure     uint8 // of the newest batch
+	shedding     shedding
+	last         facts // of the step before the newest one exchanged
+	fresh        facts
+	rosters      [2]*roster
+	gatewaysTold int // gateways that the other engines' user knows of
+	signal       decode.Packet
+	signals      dedup // of signals alone: the same message may be a frame as well
+	nextLook     int64 // packet time of the next call of Watch
+	awaited      int   // steps that every shard is known to be through with
 
 	pendingRules atomic.Pointer[classify.Compiled]
 
@@ -122,18 +129,24 @@ type dispatchCounts struct {
 // New returns an engine with empty tables. The memory is reserved here and
 // committed as it fills.
 func New(cfg Config) (*Engine, error) {
+	b, err := plan(cfg.Memory, 1)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCommon(&cfg, &b, 1)
+	if err != nil {
+		return nil, err
+	}
+	return engineOf(c, 0, b, cfg)
+}
+
+// engineOf returns the engine of that number among those that have c in common.
+func engineOf(c *common, number int, b budget, cfg Config) (*Engine, error) {
 	if cfg.Shards <= 0 {
 		cfg.Shards = runtime.GOMAXPROCS(0)
 	}
 	cfg.Shards = min(cfg.Shards, partitions)
-	b, err := plan(cfg.Memory)
-	if err != nil {
-		return nil, err
-	}
-	e := &Engine{cfg: cfg, budget: b, registry: classify.NewRegistry()}
-	if e.rules, err = e.registry.Adopt(cfg.Rules); err != nil {
-		return nil, err
-	}
+	e := &Engine{cfg: cfg, budget: b, common: c, number: number, apart: len(c.inboxes) > 1, rules: c.rules}
 	if err := e.allocate(); err != nil {
 		return nil, fmt.Errorf("setting up tables for %d MiB: %w", cfg.Memory>>20, err)
 	}
@@ -153,17 +166,19 @@ func (e *Engine) allocate() error {
 			}
 			a.number = n
 			s.parts[n], e.parts[n] = a, a
+			s.tables[n] = a.flows
 			s.own = append(s.own, a)
 			e.shardOf[n] = i
 		}
 	}
 	for i := range e.rosters {
+		if i > 0 && e.cfg.Shards == 1 {
+			e.rosters[i] = e.rosters[0] // nobody reads it while it learns
+			break
+		}
 		if e.rosters[i], err = newRoster(e.budget.roster, e.cfg.Seed); err != nil {
 			return err
 		}
-	}
-	if e.servers, err = newPresence(e.budget.allServer); err != nil {
-		return err
 	}
 	if e.sides, err = newSides(e.cfg.Subscribers, e.budget.sides, e.cfg.Seed); err != nil {
 		return err
@@ -175,6 +190,9 @@ func (e *Engine) allocate() error {
 		return err
 	}
 	e.dedup = newDedup(int64(e.cfg.Dedup), e.cfg.Seed)
+	if e.apart {
+		e.signals = newDedup(int64(e.cfg.Dedup), e.cfg.Seed)
+	}
 	e.decoder = decode.New(decode.Config{FragmentBytes: e.budget.fragments})
 	e.pools()
 	return nil
@@ -216,33 +234,103 @@ func (e *Engine) Run(ctx context.Context, source capture.Source) error {
 
 // dispatch reads, decodes and hands out.
 func (e *Engine) dispatch(ctx context.Context) error {
+	if len(e.shards) > 1 && e.cfg.Clock == nil {
+		return e.dispatchAhead(ctx)
+	}
 	for ctx.Err() == nil {
-		l := <-e.leasePool
-		err := e.source.Next(&l.batch)
+		l, err := e.read()
 		if err != nil {
-			e.leasePool <- l
 			return err
 		}
-		l.holders.Store(1)
-		e.mu.Lock()
-		e.batch(l)
-		e.mu.Unlock()
-		e.release(l)
+		e.work(l)
 	}
 	return nil
 }
 
+// dispatchAhead is dispatch where a file is read by a goroutine of its own,
+// while the batch before is decoded: copying full-size packets out of the
+// system's cache takes as long as working them.
+func (e *Engine) dispatchAhead(ctx context.Context) error {
+	ready := make(chan *lease, 1)
+	var err error
+	go func() {
+		defer close(ready)
+		for ctx.Err() == nil {
+			var l *lease
+			if l, err = e.read(); err != nil {
+				return
+			}
+			ready <- l
+		}
+	}()
+	for l := range ready {
+		e.work(l)
+	}
+	return err
+}
+
+// read leases a batch and fills it.
+func (e *Engine) read() (*lease, error) {
+	l := <-e.leasePool
+	if err := e.source.Next(&l.batch); err != nil {
+		e.leasePool <- l
+		return nil, err
+	}
+	l.holders.Store(1)
+	return l, nil
+}
+
+// work dispatches a batch and gives up its lease.
+func (e *Engine) work(l *lease) {
+	e.mu.Lock()
+	e.batch(l)
+	e.mu.Unlock()
+	e.release(l)
+}
+
 // batch dispatches the frames of a batch.
 func (e *Engine) batch(l *lease) {
+	e.pressure = l.batch.Pressure
+	e.shedding = e.shedding.under(e.pressure)
 	e.decoder.Scratch = l.batch.Scratch[:0]
-	for frames := l.batch.Frames; len(frames) > 0; {
-		frames = frames[e.frames(l, frames):]
+	done := 0
+	for i := range l.batch.Signals {
+		s := &l.batch.Signals[i]
+		e.run(l, l.batch.Frames[done:s.Before])
+		done = s.Before
+		e.overhear(&s.Frame)
 	}
+	e.run(l, l.batch.Frames[done:])
 	l.batch.Scratch = e.decoder.Scratch
 	if len(l.batch.Frames) == 0 && e.cfg.Clock != nil {
 		e.idle()
 	}
 	e.flush(0)
+}
+
+// run works frames of the lease.
+func (e *Engine) run(l *lease, frames []capture.Frame) {
+	for len(frames) > 0 {
+		frames = frames[e.frames(l, frames):]
+	}
+}
+
+// overhear works a message of the control plane that all engines are shown. It
+// counts where it is a frame; here it only tells of sessions.
+func (e *Engine) overhear(f *capture.Frame) {
+	e.tell(f.Time)
+	p := &e.signal
+	p.Time = f.Time
+	vlan := uint16(0)
+	if f.HasVLAN {
+		vlan = f.VLAN
+	}
+	if e.decoder.Decode(f.Data, f.WireLen, f.Link, vlan, p) != decode.UDP || !signalling(p) {
+		return
+	}
+	if _, copied := e.signals.copied(p, e.signals.mark(p), f.Interface, 0); !copied {
+		e.sessions.controlMessage(p)
+	}
 }
 
 // idle moves packet time on while a live tap is silent. A second is left for
@@ -279,10 +367,19 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 		e.outcomes[n] = outcome
 		if outcome == decode.TCP || outcome == decode.UDP {
 			e.marks[n] = e.dedup.mark(p)
-			e.sink += e.dedup.touch(e.marks[n])
+			if p.Tunnel == decode.TunnelGTP {
+				e.sink += e.sessions.table.Touch(gtp.Addr(p.OuterDst), p.TEID)
+			}
 		}
 		n++
 	}
+	// In a loop of their own: between two decoded packets, a load would hold up
+	// all that comes after it.
+	sink := uint64(0)
+	for i := range n {
+		sink += e.dedup.touch(e.marks[i])
+	}
+	e.sink += sink
 	e.counts.frames += uint64(n)
 	for i := range n {
 		f := &list[i]
@@ -424,12 +521,18 @@ func (e *Engine) datagram(c *chunk, at uint16, mark uint64, port uint16) {
 // control works a message of the control plane, which never comes in a user's
 // tunnel: what does, is a user's own.
 func (e *Engine) control(p *decode.Packet, mark uint64, port uint16) {
-	if p.Tunnel != decode.TunnelNone {
+	if !signalling(p) {
 		return
 	}
-	if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
+	if _, copied := e.dedup.copied(p, mark, port, 0); !copied && !e.apart {
 		e.sessions.controlMessage(p)
 	}
+}
+
+// signalling reports whether a datagram is one of the control plane.
+func signalling(p *decode.Packet) bool {
+	return p.Tunnel == decode.TunnelNone &&
+		(p.DstPort == portGTPC || p.SrcPort == portGTPC || p.DstPort == portPFCP || p.SrcPort == portPFCP)
 }
 
 // give hands the chunk's packet at the index to its subscriber's shard.
@@ -466,7 +569,20 @@ func (e *Engine) endStep() {
 		e.await(e.steps)
 		s := e.complete(e.begun())
 		s.Time = tick
+		e.beginServings()
 		e.cfg.Watch(s)
+	}
+}
+
+// beginServings begins the next period of Snapshot.Servings.
+func (e *Engine) beginServings() {
+	if !e.cfg.Servings {
+		return
+	}
+	for _, a := range e.parts {
+		a.shard.mu.Lock()
+		a.serving.begin()
+		a.shard.mu.Unlock()
 	}
 }
 
@@ -491,24 +607,19 @@ func (e *Engine) exchange() {
 	phase := e.steps & 1
 	e.fresh.reset()
 	for _, a := range e.parts {
-		l := &a.facts[phase]
-		for i := range l.list {
-			e.fresh.add(l.list[i], l.name(&l.list[i]))
-		}
-		l.reset()
+		e.fresh.take(&a.facts[phase])
 		e.collect(a, phase)
 	}
 	if e.cfg.Answers != nil {
 		e.answers(&e.fresh)
 	}
+	e.common.exchange(e, phase)
 	r := e.rosters[phase]
-	r.learn(&e.last)
+	if r != e.rosters[phase^1] {
+		r.learn(&e.last)
+	}
 	r.learn(&e.fresh)
 	e.last, e.fresh = e.fresh, e.last
-	if m := uint16(e.now / minute); m != e.minute {
-		e.minute = m
-		e.servers.turn(m)
-	}
 }
 
 // answers gives what a step's DNS answers said to whoever wants to know.
@@ -519,20 +630,17 @@ func (e *Engine) answers(l *facts) {
 	}
 }
 
-// collect takes a partition's sightings and ended flows.
+// collect takes a partition's ended flows.
 func (e *Engine) collect(a *partition, phase int) {
-	for _, s := range a.sightings[phase] {
-		e.servers.seen(s.mark, s.class, e.minute)
+	if len(a.ended[phase]) == 0 {
+		return
 	}
-	a.sightings[phase] = a.sightings[phase][:0]
-	if len(a.ended[phase]) > 0 {
-		for i := range a.ended[phase] {
-			e.identify(&a.ended[phase][i])
-		}
-		e.cfg.Records(a.ended[phase])
-		clear(a.ended[phase])
-		a.ended[phase] = a.ended[phase][:0]
+	for i := range a.ended[phase] {
+		e.identify(&a.ended[phase][i])
 	}
+	e.cfg.Records(a.ended[phase])
+	clear(a.ended[phase])
+	a.ended[phase] = a.ended[phase][:0]
 }
 
 // identify adds to a record what the control plane knows of its subscriber.
@@ -561,6 +669,7 @@ func (e *Engine) identify(r *flows.Record) {
 func (e *Engine) finish() {
 	e.await(e.steps)
 	for phase := range 2 {
+		e.common.meet(e, phase)
 		for _, a := range e.parts {
 			e.collect(a, phase)
 			if e.cfg.Answers != nil {
@@ -577,12 +686,15 @@ func (e *Engine) finish() {
 		e.collect(a, a.shard.phase)
 		a.ended = [2][]flows.Record{}
 	}
+	for phase := range 2 {
+		e.common.meet(e, phase) // flows that were named at their end
+	}
 }
 
 // Reload replaces the naming rules. Live flows keep their class; names are
 // classified anew when they next name a flow. On an error nothing changes.
 func (e *Engine) Reload(rules *classify.Rules) error {
-	compiled, err := e.registry.Adopt(rules)
+	compiled, err := e.common.registry.Adopt(rules)
 	if err != nil {
 		return err
 	}

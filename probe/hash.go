@@ -12,6 +12,12 @@ func mix(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
+// product is mix for words that have been given their pattern already.
+func product(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
 // fingerprint stands for an address where only its being there matters. Two of
 // 50 million addresses have the same with a probability of one in 15,000.
 func fingerprint(seed uint64, a decode.Addr) uint64 {

@@ -42,6 +42,7 @@ func (a *partition) opened(r uint32, f *flows.Flow) {
 	}
 	f.Naming |= namingLate
 	if a.late.full() {
+		a.shard.hurried++
 		a.drainOne()
 	}
 	a.late.push(lateFlow{f.Start, r, lateMark(mapKey(f))})
@@ -88,6 +89,10 @@ func (a *partition) hello(f *flows.Flow, p *decode.Packet) bool {
 	}
 	cut := uint32(len(payload)) < p.PayloadLen
 	if f.Naming&namingHello == 0 {
+		if a.shard.shedding.leavesOut(WorkSNI) {
+			a.shard.unexamined++
+			return true
+		}
 		if at == 0 {
 			h := classify.ClientHello(a.shard.sni[:0], payload)
 			if h.State != classify.HelloNeed {
@@ -225,6 +230,7 @@ func (a *partition) settle(r uint32, f *flows.Flow, name dnsmap.NameID, evidence
 	}
 	a.shard.named[class][evidence]++
 	a.present(f)
+	a.serving.follow(r)
 }
 
 func (a *partition) dropHello(f *flows.Flow) {
@@ -290,6 +296,7 @@ func lateMark(k dnsmap.Key) uint32 { return uint32(mix(k.Subscriber, uint64(k.Sc
 type lateQueue struct {
 	ring       []lateFlow // a power of two long, and grows as need be
 	head, tail uint32
+	most       int // flows; beyond, the oldest waits no longer
 }
 
 func (q *lateQueue) at(i uint32) *lateFlow { return &q.ring[i&uint32(len(q.ring)-1)] }
@@ -306,11 +313,7 @@ func (q *lateQueue) push(l lateFlow) {
 	q.tail++
 }
 
-// lateQueueBits bounds the flows that wait in one partition; beyond, the oldest
-// waits no longer.
-const lateQueueBits = 14
-
-func (q *lateQueue) full() bool { return q.tail-q.head == 1<<lateQueueBits }
+func (q *lateQueue) full() bool { return int(q.tail-q.head) == q.most }
 
 // drainLate is called before anything that is younger than now: flows whose
 // first second is over take the answer that came in it, or stay without.

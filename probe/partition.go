@@ -13,10 +13,6 @@ const (
 	minute = 60 * second
 
 	portDNS = 53
-
-	// dnsWindow holds the longest message (RFC 1035 section 4.2.2) and some
-	// of what follows it.
-	dnsWindow = 68 << 10
 )
 
 // partition is a nametap in small: the tables of a sixty-fourth of the
@@ -34,8 +30,9 @@ type partition struct {
 
 	late lateQueue
 
-	subscribers, servers *presence
-	minute               uint16
+	subscribers *presence
+	minute      uint16
+	serving     *serving // nil where nobody wants it
 
 	// What waits for the end of a step, in the buffer of the step's phase.
 	facts     [2]facts
@@ -43,14 +40,17 @@ type partition struct {
 	ended     [2][]flows.Record
 }
 
-// sighting is a server seen with a class for the first time in a minute.
+// sighting is a server seen with a class, in a minute in which the shard has not
+// noted it yet, as far as it remembers.
 type sighting struct {
-	mark  uint64
-	class uint8
+	server decode.Addr
+	minute uint16
+	class  uint8
+	silent bool // one of the flow's ends has not been heard
 }
 
 func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
-	p := &partition{shard: s}
+	p := &partition{shard: s, late: lateQueue{most: b.late}}
 	var err error
 	p.names, err = dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(b.names * nameCost), Seed: cfg.Seed})
 	if err != nil {
@@ -69,10 +69,10 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.subscribers, err = newPresence(b.subscribers); err != nil {
-		return nil, err
+	if cfg.Servings {
+		p.serving = newServing()
 	}
-	if p.servers, err = newPresence(b.servers); err != nil {
+	if p.subscribers, err = newPresence(b.subscribers); err != nil {
 		return nil, err
 	}
 	p.hellos = stream.New(classify.MaxHello, b.hellos*classify.MaxHello)
@@ -107,6 +107,7 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 	} else {
 		if f.Minute != a.minute {
 			a.present(f)
+			a.serving.resume(r, f, dir)
 		}
 		if f.Tunnel != decode.TunnelNone {
 			a.shard.apnClasses[f.APN][f.Class].count(p, dir, ev)
@@ -122,11 +123,16 @@ func (a *partition) present(f *flows.Flow) {
 	f.Minute = a.minute
 	seed := a.shard.engine.cfg.Seed
 	subscriber := mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^seed, uint64(f.Key.Scope))
-	a.subscribers.seen(subscriber, f.Class, a.minute)
+	silent := f.Half[flows.Up].Packets == 0 || f.Half[flows.Down].Packets == 0
+	if silent && !a.subscribers.spare() {
+		a.subscribers.Refused++
+	} else {
+		a.subscribers.seen(subscriber, f.Class, a.minute)
+	}
 	server := fingerprint(seed, f.Key.Server)
-	if a.servers.seen(server, f.Class, a.minute) {
+	if a.shard.recent.first(server, f.Class, a.minute) {
 		s := &a.sightings[a.shard.phase]
-		*s = append(*s, sighting{server, f.Class})
+		*s = append(*s, sighting{f.Key.Server, a.minute, f.Class, silent})
 	}
 }
 
@@ -135,6 +141,7 @@ func (a *partition) onEnd(r uint32, f *flows.Flow) {
 	if !f.Settled() {
 		a.conclude(r, f)
 	}
+	a.serving.ended(r, f)
 	a.dropStream(f)
 	if a.shard.engine.cfg.Records != nil {
 		ended := &a.ended[a.shard.phase]
@@ -176,41 +183,6 @@ func (a *partition) dropStream(f *flows.Flow) {
 	f.Stream = 0
 }
 
-// dnsSegment gathers a server's side of DNS over TCP, as far as a message needs
-// (RFC 7766). A stream met in the middle has no known message boundary.
-func (a *partition) dnsSegment(f *flows.Flow, p *decode.Packet) {
-	if !f.Synchronized(flows.Down) {
-		return
-	}
-	seq := p.Seq + uint32(p.Flags&decode.SYN>>1)
-	at, ok := f.StreamOffset(flows.Down, seq)
-	if !ok {
-		return
-	}
-	if f.Stream == 0 {
-		slot, ok := a.dnsStreams.Get()
-		if !ok {
-			a.shard.streamsRefused++
-			return
-		}
-		f.Stream = slot + 1
-	}
-	slot := f.Stream - 1
-	a.dnsStreams.Add(slot, at, p.Payload())
-	rest := a.dnsStreams.Contiguous(slot)
-	used := 0
-	for {
-		message, next, ok := dnsmap.NextTCP(rest)
-		if !ok {
-			break
-		}
-		a.response(f.Key.Subscriber, f.Key.Scope, message, false, p.Time)
-		used += len(rest) - len(next)
-		rest = next
-	}
-	a.dnsStreams.Consume(slot, used)
-}
-
 // response works one message from port 53 to the subscriber.
 func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut bool, now int64) {
 	s := a.shard
@@ -233,7 +205,7 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 	}
 	a.drainLate(now)
 	// A name without a place in the table still ends the one that it replaces.
-	name, named := a.names.Intern(m.QName)
+	name, named := a.internAnswered(m.QName, now)
 	class := classify.Other
 	if named {
 		class = a.classOf(name)
@@ -241,22 +213,62 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 	k := dnsmap.Key{Subscriber: subscriberKey(scope, subscriber), Scope: scope}
 	asker := uint32(mix(k.Subscriber^s.engine.cfg.Seed, uint64(scope))) | 1
 	reach := int64(s.engine.cfg.DNSGrace + s.engine.cfg.DNSStale)
+	learned := &a.facts[s.phase]
+	if named {
+		learned.keep(m.QName)
+	}
 	for i := range m.Answers {
+		if i%dnsmap.MaxTouch == 0 {
+			a.touchAnswers(k, m.Answers[i:])
+		}
 		answer := &m.Answers[i]
 		k.Server = answer.Addr
-		a.dns.Insert(k, name, now, answer.TTL)
+		a.dns.InsertHash(k, s.answers[i%dnsmap.MaxTouch], name, now, answer.TTL)
 		s.dnsAddresses++
 		if !named {
 			continue
 		}
-		a.facts[s.phase].add(fact{
+		learned.add(fact{
 			server: decode.Addr(answer.Addr), answered: now,
 			until:      now + int64(answer.TTL)*second + reach,
 			subscriber: asker, class: class,
-		}, m.QName)
+		})
 	}
 	a.answered(k)
 	a.names.Release(name)
+}
+
+// relieves bounds what one answer may cost the map: a name that many entries
+// hold does not come free with one of them.
+const relieves = 4
+
+// internAnswered interns the name of an answer. Where there is no room, answers
+// that nothing has used yet give up theirs, the oldest first: a flood of random
+// names pushes out itself.
+func (a *partition) internAnswered(qname []byte, now int64) (dnsmap.NameID, bool) {
+	for range relieves {
+		if name, ok := a.names.TryIntern(qname); ok {
+			return name, true
+		}
+		if !a.dns.Relieve(now) {
+			break
+		}
+	}
+	return a.names.Intern(qname)
+}
+
+// touchAnswers hashes the keys of the first answers and touches what inserting
+// them will read: the addresses of an answer have nothing else in common.
+func (a *partition) touchAnswers(k dnsmap.Key, answers []dnsmap.Answer) {
+	n := min(len(answers), dnsmap.MaxTouch)
+	hashes := &a.shard.answers
+	for i := range answers[:n] {
+		k.Server = answers[i].Addr
+		hashes[i] = a.dns.Hash(k)
+	}
+	if n > 1 {
+		a.dns.Touch(hashes[:n])
+	}
 }
 
 // classOf returns the class of an interned name, from the name's own slot where
@@ -279,15 +291,14 @@ func (a *partition) classOf(name dnsmap.NameID) uint8 {
 func (a *partition) advance(now int64) {
 	a.drainLate(now)
 	a.flows.Advance(now)
-	a.dns.Sweep(now, sweepBudget)
+	a.dns.Sweep(now, 1+a.dns.Len()/sweepSteps)
 	if m := uint16(now / minute); m != a.minute {
 		a.minute = m
 		a.subscribers.turn(m)
-		a.servers.turn(m)
 	}
+	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, a.minute)
 }
 
-// sweepBudget is how many entries of the DNS map a step looks at: a full map of
-// 50 million is gone through in 80 minutes, a small part of the hours that its
-// entries live.
-const sweepBudget = 16
+// sweepSteps is in how many steps the DNS map is gone through: 55 minutes, a
+// small part of the hours that its entries live.
+const sweepSteps = 1 << 15

@@ -51,6 +51,22 @@ func newPresence(entries int) (*presence, error) {
 	return s, nil
 }
 
+// recent remembers what was noted in a minute, and forgets it where something
+// else needs the place: it only spares the set behind it most repeats.
+type recent [1 << 13]uint64
+
+// first reports whether the pair was not noted in this minute, or that was
+// forgotten, and notes it.
+func (r *recent) first(mark uint64, class uint8, minute uint16) bool {
+	mark = mix(mark, uint64(class))
+	slot := &r[mark%uint64(len(r))]
+	if word := mark&^0xffff | uint64(minute); *slot != word {
+		*slot = word
+		return true
+	}
+	return false
+}
+
 func (s *presence) find(mark uint64, class uint8) *presenceSlot {
 	at := (mark >> 16) & s.mask
 	for {
@@ -79,8 +95,8 @@ func (s *presence) seen(mark uint64, class uint8, minute uint16) bool {
 		s.Active[class]++
 		return true
 	}
-	if slot.minute == minute {
-		return false
+	if slot.minute-minute < activeMinutes {
+		return false // engines are never quite at the same time: another one was ahead
 	}
 	if minute-slot.minute >= activeMinutes {
 		s.Active[class]++
@@ -88,6 +104,15 @@ func (s *presence) seen(mark uint64, class uint8, minute uint16) bool {
 	slot.minute = minute
 	return true
 }
+
+// touch loads the place of a pair, so that the loads of a list overlap.
+func (s *presence) touch(mark uint64, class uint8) uint64 {
+	return s.slots[mix(mark, uint64(class))>>16&s.mask].mark
+}
+
+// spare reports whether there is room for a pair that may be nobody: an address
+// that has sent and got no answer. A flood of these gets half of the set.
+func (s *presence) spare() bool { return s.n < s.most*3/8 }
 
 // turn recounts the active pairs at the start of a minute.
 func (s *presence) turn(minute uint16) {

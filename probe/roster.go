@@ -25,16 +25,39 @@ type fact struct {
 
 // facts is a list with the bytes of its names.
 type facts struct {
-	list  []fact
-	names []byte
+	list   []fact
+	names  []byte
+	newest uint16 // length of the last of the names
 }
 
 func (l *facts) reset() { l.list, l.names = l.list[:0], l.names[:0] }
 
-func (l *facts) add(f fact, name []byte) {
-	f.nameAt, f.nameLen = uint32(len(l.names)), uint16(len(name))
-	l.names = append(l.names, name...)
+// add adds a fact about the name that was kept last.
+func (l *facts) add(f fact) {
+	f.nameAt, f.nameLen = uint32(len(l.names))-uint32(l.newest), l.newest
 	l.list = append(l.list, f)
+}
+
+// keep keeps a name for the facts that follow.
+func (l *facts) keep(name []byte) {
+	l.names = append(l.names, name...)
+	l.newest = uint16(len(name))
+}
+
+// take adds what is in o, and empties that.
+func (l *facts) take(o *facts) {
+	l.copy(o)
+	o.reset()
+}
+
+// copy adds what is in o.
+func (l *facts) copy(o *facts) {
+	first, base := len(l.list), uint32(len(l.names))
+	l.list = append(l.list, o.list...)
+	l.names = append(l.names, o.names...)
+	for i := range l.list[first:] {
+		l.list[first+i].nameAt += base
+	}
 }
 
 func (l *facts) name(f *fact) []byte { return l.names[f.nameAt:][:f.nameLen] }
@@ -50,6 +73,7 @@ type roster struct {
 	hand    int
 	seed    uint64
 	names   *dnsmap.Names
+	shared  int // entries of which several subscribers were told
 	// Evicted counts servers that made room for others.
 	Evicted uint64
 }
@@ -58,7 +82,8 @@ type rosterEntry struct {
 	server decode.Addr
 	claim  [claims]claim
 	mixed  int64 // up to here more classes than claims were recent
-	recent bool  // used since the hand passed
+	recent bool  // answered since the hand passed
+	shared bool  // several subscribers were told of it
 }
 
 type claim struct {
@@ -100,16 +125,31 @@ func (r *roster) slot(server decode.Addr) uint64 {
 func (r *roster) learn(l *facts) {
 	for i := range l.list {
 		f := &l.list[i]
-		r.entry(f.server).add(r.names, f, l.name(f))
+		e := r.entry(f.server, f.answered)
+		e.add(r.names, f, l.name(f))
+		if !e.shared && e.told() {
+			e.shared = true
+			r.shared++
+		}
 	}
 }
 
-func (r *roster) entry(server decode.Addr) *rosterEntry {
+// told reports whether several subscribers were told the same of the server.
+func (e *rosterEntry) told() bool {
+	for i := range e.claim {
+		if e.claim[i].class != 0 && e.claim[i].subscriber == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *roster) entry(server decode.Addr, now int64) *rosterEntry {
 	at := r.slot(server)
 	e := r.index[at]
 	if e == 0 {
 		if r.used == len(r.entries) {
-			e = r.evict()
+			e = r.evict(now)
 			at = r.slot(server)
 		} else {
 			e = uint32(r.used)
@@ -143,13 +183,26 @@ func (r *roster) grow() bool {
 	return true
 }
 
-// evict takes an entry that has not been used for a turn of the hand.
-func (r *roster) evict() uint32 {
+// mostSpared bounds how many servers one eviction passes over because several
+// subscribers were told of them.
+const mostSpared = 1024
+
+// evict takes an entry that has not been used for a turn of the hand. A server
+// that only one subscriber was told of helps nobody yet: such go first, unless
+// they are less than a quarter, so that a flood of random answers pushes out
+// itself.
+func (r *roster) evict(now int64) uint32 {
+	crowded := r.shared > len(r.entries)/4*3
+	spared := 0
 	for {
 		e := &r.entries[r.hand]
 		at := uint32(r.hand)
 		if r.hand++; r.hand == len(r.entries) {
 			r.hand = 1
+		}
+		if e.shared && !crowded && spared < mostSpared && e.lasts(now) {
+			spared++
+			continue
 		}
 		if e.recent {
 			e.recent = false
@@ -159,10 +212,23 @@ func (r *roster) evict() uint32 {
 		for i := range e.claim {
 			r.names.Release(e.claim[i].name)
 		}
+		if e.shared {
+			r.shared--
+		}
 		*e = rosterEntry{}
 		r.Evicted++
 		return at
 	}
+}
+
+// lasts reports whether what is known of the server may still name a flow.
+func (e *rosterEntry) lasts(now int64) bool {
+	for i := range e.claim {
+		if e.claim[i].class != 0 && e.claim[i].until >= now {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *roster) unplace(hole uint64) {

@@ -185,7 +185,13 @@ func (s *sessions) snapshot(to *GTPSnapshot) {
 // on the second gateway is another name of the first.
 type gateways struct {
 	numbers map[decode.Addr]uint32
-	parent  []uint32 // by number; 0 is none
+	// latest are the ones looked up last, each where its address falls: a tap
+	// sees few, and a map is slow for a packet.
+	latest [64]struct {
+		addr   decode.Addr
+		number uint32
+	}
+	parent []uint32 // by number; 0 is none
 	// behind remembers which gateway an address was seen behind last, for
 	// packets of its owner outside of tunnels. A slot holds one address; the
 	// next one with the same slot takes it over.
@@ -212,6 +218,14 @@ func newGateways(addresses int) (gateways, error) {
 
 // number returns the gateway's own number.
 func (g *gateways) number(a decode.Addr) uint32 {
+	l := &g.latest[mix(a.Hi, a.Lo)%uint64(len(g.latest))]
+	if l.number == 0 || l.addr != a {
+		l.addr, l.number = a, g.lookup(a)
+	}
+	return l.number
+}
+
+func (g *gateways) lookup(a decode.Addr) uint32 {
 	if n, ok := g.numbers[a]; ok {
 		return n
 	}

@@ -55,19 +55,28 @@ type shard struct {
 	apnClasses     [MaxAPNs + apnListed][flows.MaxClasses]APNClassCounters
 	named          [classify.MaxIDs][classify.EvidenceCount]uint64
 	drift          uint64
+	hurried        uint64 // flows that could not wait for a late answer
 	streamsRefused uint64 // hellos and DNS over TCP that found no place
+
+	shedding   shedding
+	shed       [Works]uint64 // segments that passed while the work was left out
+	unexamined uint64        // flows in whose first bytes no server name was looked for
 
 	dnsResponses, dnsAddresses, dnsMalformed uint64
 	dnsRcodes                                [16]uint64
 	encryptedDNS                             uint64
 
+	recent  recent
 	message dnsmap.Message
 	sni     [256]byte
 	nameBuf []byte
 
-	keys   [group]flows.Key
-	hashes [group]uint64
-	sink   uint64 // keeps the compiler from dropping the loads ahead
+	tables  [partitions]*flows.Table // of parts
+	keys    [group]flows.Key
+	hashes  [group]uint64
+	found   [group]uint32
+	answers [dnsmap.MaxTouch]uint64 // hashes of the keys of a message's answers
+	sink    uint64                  // keeps the compiler from dropping the loads ahead
 
 	chunks chan *chunk
 	ticked chan struct{}
@@ -100,6 +109,7 @@ func (s *shard) chunk(c *chunk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	items := c.items[s.number]
+	s.shedWork(c.shedding, items)
 	for len(items) > 0 {
 		n := min(len(items), group)
 		s.group(c, items[:n])
@@ -119,22 +129,25 @@ func (s *shard) chunk(c *chunk) {
 
 // group works a few packets, first touching all the slots they will need.
 func (s *shard) group(c *chunk, items []item) {
-	var sink uint64
 	for i, it := range items {
 		if it.work == workDNS {
+			s.hashes[i] = 0 // whatever is touched for it is as good as any
 			continue
 		}
-		p := &c.packets[it.packet]
-		t := s.parts[it.partition].flows
-		s.keys[i] = key(p, it.scope, flows.Direction(it.work))
-		s.hashes[i] = t.Hash(&s.keys[i])
-		sink += uint64(t.Touch(s.hashes[i]))
+		s.keys[i] = key(&c.packets[it.packet], it.scope, flows.Direction(it.work))
+		s.hashes[i] = s.tables[it.partition].Hash(&s.keys[i])
+	}
+	// Loops of a few instructions, so that the processor has many of their
+	// loads under way at once.
+	var sink uint64
+	for i, it := range items {
+		sink += uint64(s.tables[it.partition].Touch(s.hashes[i]))
 	}
 	for i, it := range items {
-		if it.work != workDNS {
-			t := s.parts[it.partition].flows
-			sink += t.TouchRecord(t.Touch(s.hashes[i]))
-		}
+		s.found[i] = s.tables[it.partition].Seek(s.hashes[i])
+	}
+	for i, it := range items {
+		sink += s.tables[it.partition].TouchRecord(s.found[i])
 	}
 	s.sink = sink
 	for i, it := range items {

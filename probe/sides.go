@@ -24,9 +24,6 @@ type prefix struct{ hi, lo, maskHi, maskLo uint64 }
 
 func prefixFrom(p netip.Prefix) prefix {
 	n := p.Bits()
-	if p.Addr().Is4() {
-		n += 96
-	}
 	var m prefix
 	switch {
 	case n == 0:
@@ -41,6 +38,17 @@ func prefixFrom(p netip.Prefix) prefix {
 	return m
 }
 
+// prefix4 is one of IPv4.
+type prefix4 struct{ bits, mask uint32 }
+
+func prefix4From(p netip.Prefix) prefix4 {
+	mask := uint32(0)
+	if p.Bits() > 0 {
+		mask = ^uint32(0) << (32 - p.Bits())
+	}
+	return prefix4{uint32(decode.AddrFrom(p.Addr()).Lo) & mask, mask}
+}
+
 func (p *prefix) contains(a decode.Addr) bool {
 	return (a.Hi^p.hi)&p.maskHi|(a.Lo^p.lo)&p.maskLo == 0
 }
@@ -50,24 +58,40 @@ func (p *prefix) contains(a decode.Addr) bool {
 // asked DNS, and the higher port. What was decided for a connection is kept for
 // all of it.
 type sides struct {
-	prefixes []prefix
-	seed     uint64
-	known    generations // fingerprint of a connection, lowest bit: see sideOf
-	asked    generations // fingerprints of addresses that got DNS answers
+	prefixes4 []prefix4
+	prefixes  []prefix // of IPv6, in which IPv4 stands in mapped form
+	seed      uint64
+	known     generations // fingerprint of a connection, lowest bit: whether the lower end is the subscriber
+	tried     generations // likewise, of connections of one packet: a flood makes only such
+	asked     generations // fingerprints of addresses that got DNS answers
 }
 
 func newSides(list []netip.Prefix, entries int, seed uint64) (*sides, error) {
 	s := &sides{seed: seed}
 	for _, p := range list {
+		if p.Addr().Is4() {
+			s.prefixes4 = append(s.prefixes4, prefix4From(p))
+			continue
+		}
 		s.prefixes = append(s.prefixes, prefixFrom(p))
 	}
 	if err := s.known.init(entries); err != nil {
+		return nil, err
+	}
+	if err := s.tried.init(entries); err != nil {
 		return nil, err
 	}
 	return s, s.asked.init(entries)
 }
 
 func (s *sides) inside(a decode.Addr) bool {
+	if a.Is4() {
+		for _, p := range s.prefixes4 {
+			if (uint32(a.Lo)^p.bits)&p.mask == 0 {
+				return true
+			}
+		}
+	}
 	for i := range s.prefixes {
 		if s.prefixes[i].contains(a) {
 			return true
@@ -93,25 +117,50 @@ func (s *sides) undecided(p *decode.Packet) flows.Direction {
 	a, b := fingerprint(s.seed, p.Src)+uint64(p.SrcPort), fingerprint(s.seed, p.Dst)+uint64(p.DstPort)
 	low := a < b // the sender is the end with the lower fingerprint
 	key := mix(min(a, b), max(a, b)) &^ 1
-	switch p.Flags & (decode.SYN | decode.ACK) {
+	subscriberLow, ok := s.side(key)
+	flags := p.Flags
+	if p.Protocol == decode.ProtocolUDP {
+		flags = 0 // of a datagram they are another packet's
+	}
+	switch flags & (decode.SYN | decode.ACK) {
 	case decode.SYN:
-		s.known.put(key, low)
+		s.decide(key, low, ok)
 		return flows.Up
 	case decode.SYN | decode.ACK:
-		if _, ok := s.known.get(key); !ok {
-			s.known.put(key, !low)
+		if !ok {
+			s.decide(key, !low, false)
 			return flows.Down
 		}
 	}
-	subscriberLow, ok := s.known.get(key)
 	if !ok {
 		subscriberLow = s.guess(p) == low
-		s.known.put(key, subscriberLow)
+		s.decide(key, subscriberLow, false)
 	}
 	if subscriberLow == low {
 		return flows.Up
 	}
 	return flows.Down
+}
+
+// side returns what was decided for a connection. One of which more than one
+// packet has come is known from there on.
+func (s *sides) side(key uint64) (subscriberLow, ok bool) {
+	if subscriberLow, ok = s.known.get(key); ok {
+		return subscriberLow, true
+	}
+	if subscriberLow, ok = s.tried.get(key); ok {
+		s.known.put(key, subscriberLow)
+	}
+	return subscriberLow, ok
+}
+
+// decide keeps the orientation of a connection.
+func (s *sides) decide(key uint64, subscriberLow, known bool) {
+	if known {
+		s.known.put(key, subscriberLow)
+		return
+	}
+	s.tried.put(key, subscriberLow)
 }
 
 // guess reports whether the sender of a segment met in mid-stream is its
@@ -137,6 +186,9 @@ func (s *sides) answered(a decode.Addr) { s.asked.put(fingerprint(s.seed, a)&^1,
 type generations struct {
 	young, old []uint64
 	n, most    int
+	left       int // in the old half and not used since
+	// Forgotten counts what went for want of room.
+	Forgotten uint64
 }
 
 func (g *generations) init(entries int) error {
@@ -171,6 +223,7 @@ func (g *generations) get(key uint64) (bit, ok bool) {
 		return false, false
 	}
 	bit = word&1 != 0
+	g.left--
 	g.put(key, bit)
 	return bit, true
 }
@@ -199,6 +252,7 @@ func (g *generations) turn() {
 	next, err := arena.Make[uint64](size)
 	if err != nil {
 		clear(g.young)
+		g.Forgotten += uint64(g.n)
 		g.n = 0
 		return
 	}
@@ -211,7 +265,8 @@ func (g *generations) turn() {
 		g.young, next = next, g.young
 	} else {
 		g.young, g.old, next = next, g.young, g.old
-		g.n = 0
+		g.Forgotten += uint64(g.left)
+		g.left, g.n = g.n, 0
 	}
 	_ = arena.Free(next) // what cannot be given back stays reserved, no more
 }

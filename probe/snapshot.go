@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"slices"
+
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
@@ -23,6 +25,13 @@ type Snapshot struct {
 
 	// Duplicates are packets that were copies of others, with their IP bytes.
 	Duplicates, DuplicateBytes uint64
+
+	Overload OverloadSnapshot
+
+	// Servings are what the connections to each server met since Watch was
+	// called last, in no order and with one server in several places; nil
+	// without Config.Servings. They are no counters.
+	Servings []Serving
 
 	DNS     DNSSnapshot
 	GTP     GTPSnapshot
@@ -66,16 +75,29 @@ type APNSnapshot struct {
 
 // TableSnapshot is how full the tables are, and what they had to let go.
 type TableSnapshot struct {
-	Flows, FlowsCap              int
-	FlowsEvicted                 uint64
-	Entries, EntriesCap          int
-	Lookups, Hits                uint64
-	EntriesEvicted               uint64
-	EntriesExpired               uint64
-	LastEvictedAge               int64 // nanoseconds
-	Names                        int
-	NamesRefused                 uint64
+	Flows, FlowsCap     int
+	FlowsEvicted        uint64
+	Entries, EntriesCap int
+	Lookups, Hits       uint64
+	EntriesEvicted      uint64
+	EntriesExpired      uint64
+	LastEvictedAge      int64 // nanoseconds
+	Names               int
+	NamesRefused        uint64
+	EntriesRefused      uint64
+	// SidesForgotten are connections of which it was remembered which end is the
+	// subscriber, because both or neither would do by its prefix.
+	SidesForgotten uint64
+	// LateHurried are flows that could not wait for a late answer,
+	// CopiesUnwatched packets whose copies would not have been told.
+	LateHurried, CopiesUnwatched uint64
 	RosterEvicted                uint64
+	// FactsMissed are addresses of DNS answers that one worker learned and
+	// another did not hear of, because it was behind: see Workers.
+	FactsMissed uint64
+	// SubscribersCap is how many pairs of subscriber and class are kept, and
+	// SessionsCap how many sessions of the control plane.
+	SubscribersCap, SessionsCap  int
 	HolesDropped, StreamsRefused uint64
 	PresenceRefused              uint64
 }
@@ -89,6 +111,8 @@ type ClassSnapshot struct {
 	// minutes of packet time.
 	Subscribers, Servers             int
 	ActiveSubscribers, ActiveServers int
+	// Networks and ActiveNetworks are the IPv4 networks of the servers.
+	Networks, ActiveNetworks NetworkCounts
 }
 
 // Snapshot takes the counters. It may be called at any time from any goroutine,
@@ -107,11 +131,9 @@ func (e *Engine) begun() *Snapshot {
 	rules := e.rules
 	s.Classes = make([]ClassSnapshot, rules.Len())
 	for id := range s.Classes {
-		c := &s.Classes[id]
-		c.ClassInfo = rules.Info(uint8(id))
-		c.Servers, c.ActiveServers = e.servers.Ever[id], e.servers.Active[id]
+		s.Classes[id].ClassInfo = rules.Info(uint8(id))
 	}
-	s.Tables.PresenceRefused = e.servers.Refused
+	e.common.snapshot(s, e.number)
 	s.Tables.RosterEvicted = e.rosters[0].Evicted
 	return s
 }
@@ -134,9 +156,16 @@ func (e *Engine) dispatched(s *Snapshot) {
 	s.Outcomes = e.counts.outcomes
 	s.Fragments = e.decoder.FragmentStats()
 	s.DNS.Queries = e.counts.dnsQueries
+	s.Overload.Pressure = e.pressure
+	for w := range s.Overload.Shedding {
+		s.Overload.Shedding[w] = e.shedding.leavesOut(Work(w))
+	}
+	s.Tables.SidesForgotten = e.sides.known.Forgotten
+	s.Tables.CopiesUnwatched = e.dedup.Early
 	s.Duplicates, s.DuplicateBytes = e.dedup.Packets, e.dedup.Bytes
 	e.sessions.snapshot(&s.GTP)
 	s.GTP.Gateways = len(e.gateways.parent) - 1
+	s.Tables.SessionsCap = e.sessions.most
 	for _, name := range append([]string{"unknown", "other"}, e.cfg.APNs...) {
 		s.GTP.APNs = append(s.GTP.APNs, APNSnapshot{Name: name})
 	}
@@ -163,6 +192,9 @@ func (s *shard) snapshot(to *Snapshot) {
 		}
 	}
 	to.Tables.StreamsRefused += s.streamsRefused
+	addAll(to.Overload.Segments[:], s.shed[:])
+	to.Overload.Unexamined += s.unexamined
+	to.Tables.LateHurried += s.hurried
 	for id := range to.Classes {
 		to.Classes[id].Add(&s.classes[id])
 		for e, n := range s.named[id] {
@@ -197,13 +229,150 @@ func (a *partition) snapshot(to *Snapshot) {
 	t.Hits += stats.Hits
 	t.EntriesEvicted += stats.Evictions
 	t.EntriesExpired += stats.Expired
+	t.EntriesRefused += stats.Refused
 	t.LastEvictedAge = max(t.LastEvictedAge, stats.LastEvictedAge)
 	names := a.names.Stats()
 	t.Names += names.Names
 	t.NamesRefused += names.Refused
-	t.PresenceRefused += a.subscribers.Refused + a.servers.Refused
+	a.serving.snapshot(to)
+	t.PresenceRefused += a.subscribers.Refused
+	t.SubscribersCap += a.subscribers.most / 4 * 3
 	for id := range to.Classes {
 		to.Classes[id].Subscribers += a.subscribers.Ever[id]
 		to.Classes[id].ActiveSubscribers += a.subscribers.Active[id]
 	}
+}
+
+// merge adds the snapshot of another of the engines that have the first one's
+// in common. What all of them know of is not added up.
+func (s *Snapshot) merge(o *Snapshot) {
+	s.Time, s.Last = max(s.Time, o.Time), max(s.Last, o.Last)
+	if s.Frames == 0 || o.Frames > 0 && o.First < s.First {
+		s.First = o.First
+	}
+	s.Frames += o.Frames
+	s.Bytes += o.Bytes
+	addAll(s.Outcomes[:], o.Outcomes[:])
+	s.Fragments.Expired += o.Fragments.Expired
+	s.Fragments.Evicted += o.Fragments.Evicted
+	s.Fragments.Unfinished += o.Fragments.Unfinished
+	s.mergeSource(&o.Source)
+	s.Duplicates += o.Duplicates
+	s.DuplicateBytes += o.DuplicateBytes
+	s.Overload.merge(&o.Overload)
+	s.DNS.merge(&o.DNS)
+	s.GTP.merge(&o.GTP)
+	s.Tables.merge(&o.Tables)
+	s.Drift += o.Drift
+	s.Servings = append(s.Servings, o.Servings...)
+	for i := range o.Classes {
+		if i == len(s.Classes) { // a rule set that came to one of them a moment ago
+			s.Classes = append(s.Classes, ClassSnapshot{ClassInfo: o.Classes[i].ClassInfo})
+		}
+		s.Classes[i].merge(&o.Classes[i])
+	}
+}
+
+func addAll(to, from []uint64) {
+	for i, n := range from {
+		to[i] += n
+	}
+}
+
+// mergeSource adds a source's counters. Workers' sources have the same
+// interfaces.
+func (s *Snapshot) mergeSource(o *capture.Stats) {
+	s.Source.WildTimes += o.WildTimes
+	s.Source.BadFractions += o.BadFractions
+	s.Source.Filtered += o.Filtered
+	for i := range o.Interfaces {
+		from := &o.Interfaces[i]
+		if i == len(s.Source.Interfaces) {
+			s.Source.Interfaces = append(s.Source.Interfaces, capture.InterfaceStats{Name: from.Name, Path: from.Path})
+		}
+		to := &s.Source.Interfaces[i]
+		to.Packets += from.Packets
+		to.Bytes += from.Bytes
+		addAll(to.Drops[:], from.Drops[:])
+		to.Freezes += from.Freezes
+		to.Rebinds += from.Rebinds
+	}
+}
+
+func (s *DNSSnapshot) merge(o *DNSSnapshot) {
+	s.Queries += o.Queries
+	s.Responses += o.Responses
+	s.Addresses += o.Addresses
+	s.Malformed += o.Malformed
+	addAll(s.Rcodes[:], o.Rcodes[:])
+	s.Encrypted += o.Encrypted
+}
+
+// merge leaves the messages' counters alone: every engine has seen all of them.
+// A session that has been silent for long is forgotten where its subscriber is
+// not.
+func (s *GTPSnapshot) merge(o *GTPSnapshot) {
+	s.Sessions, s.Endpoints = max(s.Sessions, o.Sessions), max(s.Endpoints, o.Endpoints)
+	s.Identified += o.Identified
+	s.Anonymous += o.Anonymous
+	s.Gateways = max(s.Gateways, o.Gateways)
+	for i := range o.APNs {
+		to, from := &s.APNs[i], &o.APNs[i]
+		to.add(&from.APNCounters)
+		if len(from.Classes) > 0 {
+			to.Classes = append(to.Classes, make([]APNClassCounters, max(len(from.Classes)-len(to.Classes), 0))...)
+		}
+		for c := range from.Classes {
+			to.Classes[c].add(&from.Classes[c])
+		}
+	}
+}
+
+func (s *TableSnapshot) merge(o *TableSnapshot) {
+	s.Flows += o.Flows
+	s.FlowsCap += o.FlowsCap
+	s.FlowsEvicted += o.FlowsEvicted
+	s.Entries += o.Entries
+	s.EntriesCap += o.EntriesCap
+	s.Lookups += o.Lookups
+	s.Hits += o.Hits
+	s.EntriesEvicted += o.EntriesEvicted
+	s.EntriesExpired += o.EntriesExpired
+	s.LastEvictedAge = max(s.LastEvictedAge, o.LastEvictedAge)
+	s.Names += o.Names
+	s.NamesRefused += o.NamesRefused
+	s.EntriesRefused += o.EntriesRefused
+	s.SidesForgotten += o.SidesForgotten
+	s.LateHurried += o.LateHurried
+	s.CopiesUnwatched += o.CopiesUnwatched
+	s.RosterEvicted = max(s.RosterEvicted, o.RosterEvicted)
+	s.FactsMissed += o.FactsMissed
+	s.SubscribersCap += o.SubscribersCap
+	s.SessionsCap = max(s.SessionsCap, o.SessionsCap)
+	s.HolesDropped += o.HolesDropped
+	s.StreamsRefused += o.StreamsRefused
+	s.PresenceRefused += o.PresenceRefused
+}
+
+func (c *ClassSnapshot) merge(o *ClassSnapshot) {
+	c.Add(&o.Counters)
+	addAll(c.Named[:], o.Named[:])
+	c.Subscribers += o.Subscribers
+	c.ActiveSubscribers += o.ActiveSubscribers
+	c.Servers, c.ActiveServers = max(c.Servers, o.Servers), max(c.ActiveServers, o.ActiveServers)
+	c.Networks.merge(&o.Networks)
+	c.ActiveNetworks.merge(&o.ActiveNetworks)
+}
+
+// clone returns a copy that merge can add to.
+func (s *Snapshot) clone() *Snapshot {
+	c := *s
+	c.Classes = slices.Clone(s.Classes)
+	c.Servings = slices.Clone(s.Servings)
+	c.Source.Interfaces = slices.Clone(s.Source.Interfaces)
+	c.GTP.APNs = slices.Clone(s.GTP.APNs)
+	for i := range c.GTP.APNs {
+		c.GTP.APNs[i].Classes = slices.Clone(c.GTP.APNs[i].Classes)
+	}
+	return &c
 }

@@ -8,15 +8,17 @@ import (
 	"net/netip"
 )
 
-// Partitions is how many partitions the probe divides subscribers into.
+// Partitions is how many partitions subscribers are divided into.
 const Partitions = 64
 
-// Config says what a program has to know of the probe.
+// Config says how to divide packets.
 type Config struct {
-	// Workers is the number of workers, 1 to Partitions. Worker w works the
+	// Workers is the number of workers, 1 to Partitions. Worker w gets the
 	// partitions n with n % Workers == w.
 	Workers int
-	// Seed of the probe's hashes.
+	// Seed of the hash. It must not be the one of the probe's hashes: each
+	// worker divides its subscribers among tables of its own by a like
+	// function, and with the same seed most of these would stay empty.
 	Seed uint64
 	// Subscribers are the prefixes that subscribers' addresses are in.
 	Subscribers []netip.Prefix
@@ -53,15 +55,13 @@ type Counts struct {
 }
 
 // Partition returns the partition of a subscriber by the 64 bits that tell
-// subscribers apart: ::ffff:a.b.c.d's lower half for IPv4, the /64 for IPv6. It
-// is the same function as the probe's, which this package must not import; both
-// have tests that say so.
+// subscribers apart: ::ffff:a.b.c.d's lower half for IPv4, the /64 for IPv6.
 func Partition(seed, prefix uint64) int {
 	hi, lo := bits.Mul64(prefix^seed^mixA, 1^mixB)
 	return int((hi ^ lo) >> (64 - 6))
 }
 
-// The constants of the probe's mix.
+// What goes into the product.
 const (
 	mixA = 0x9e3779b97f4a7c15
 	mixB = 0xa0761d6478bd642f

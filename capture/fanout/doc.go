@@ -1,7 +1,6 @@
 // Package fanout decides which worker gets a packet of a live capture, in the
 // kernel: all packets of a subscriber (its DNS and TCP, both directions, on
-// every interface, inside or outside a tunnel) go to the worker that works the
-// subscriber's partition.
+// every interface, inside or outside a tunnel) go to the same worker.
 //
 // A plain fanout hash cannot do that. It splits DNS from TCP, and in a GTP
 // tunnel it sees the two ends of the tunnel and nothing of the subscriber.
@@ -19,14 +18,20 @@
 // What neither finds the inner packet of (Teredo, PPTP, PPP in GTP-U, ESP) goes
 // by the addresses outside. A subscriber who is told by neither prefix is looked
 // for at the end with the higher port: the probe may learn better from the SYN,
-// and then has the packets in a partition of another worker.
+// and then the subscriber's DNS is another worker's.
+//
+// A subscriber is an address here. A handset with an IPv4 and an IPv6 address
+// may be two workers' business: each has the DNS answers that came to its
+// address.
 //
 // Fragments: the first of a datagram goes where its packet goes, the others
 // follow it. If one of them comes before it, or the first is lost, the others
 // decide by their own addresses, and the first goes with them: whole datagrams
 // at the wrong worker, then, and never torn ones. Counts says how many.
 //
-// The control plane (GTP-C, PFCP) and what is not IP goes to worker 0.
+// What is not IP goes to worker 0, and so does the control plane (GTP-C, PFCP).
+// Every worker needs that to know the sessions: Signals is the filter of a
+// socket apart, through which all of them get it.
 //
 // The program's source is fanout.c; its compiled form is part of the
 // repository, so that building needs no C compiler.

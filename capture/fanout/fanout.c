@@ -2,13 +2,13 @@
 
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which worker gets a packet: the one that works its subscriber's partition.
+// Which worker gets a packet: the one that has its subscriber's partition.
 //
 // The kernel runs this program once a packet, for a PACKET_FANOUT_EBPF group
 // (packet(7)). It sees the packet from the network header on: what is in front
 // of that, one VLAN tag included, the kernel has taken off. The packet is only
-// read. Every choice here has its twin in the decoder and in the probe, which
-// picks the partition from the decoded packet: tests compare the two.
+// read. Where a packet's headers are, and which end of it is the subscriber, the
+// decoder and the probe find as well: tests compare the two.
 //
 // No helper in here is reserved to programs under the GPL.
 
@@ -230,7 +230,7 @@ always bool is4(u64 hi, u64 lo)
 	return hi == 0 && lo >> 32 == 0xffff;
 }
 
-// partition_worker is the probe's partitionOf, and the worker that has that
+// partition_worker is Partition in choice.go, and the worker that has that
 // partition.
 always u32 partition_worker(u64 hi, u64 lo)
 {

@@ -175,6 +175,11 @@ func (s *Socket) Available() int {
 	return int(atomic.LoadUint32(s.received.producer) - s.next)
 }
 
+// Pressure is how full the ring of packets received is, in percent.
+func (s *Socket) Pressure() uint8 {
+	return uint8(min(100*s.Available()/len(s.received.entries), 100))
+}
+
 // First returns the first packet that there is: Available must have said so.
 func (s *Socket) First() Packet {
 	d := s.received.entries[s.next&uint32(len(s.received.entries)-1)]

@@ -1,0 +1,124 @@
+package capture_test
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/probe"
+)
+
+// TestWholeLoad: with the whole engine behind it, a live capture receives every
+// packet that a sender offers or counts it as lost. What it loses at which rate,
+// and what the engine takes for a packet, is logged; no time makes it fail. The
+// sender has the same processors.
+//
+// NAMETAP_LOAD_PACKETS is how many packets to send; for figures that mean
+// something, some millions.
+func TestWholeLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a load test takes a while")
+	}
+	n := 100_000
+	if s := os.Getenv("NAMETAP_LOAD_PACKETS"); s != "" {
+		n, _ = strconv.Atoi(s)
+	}
+	// So many that none is sent again within the time for copies.
+	frames := capture.LoadFrames(1<<15, 700)
+	paced := func(rate int) func(t *testing.T) int {
+		return func(t *testing.T) int { return capture.SendPaced(t, "far0", frames, n, rate) }
+	}
+	inject := func(t *testing.T) int { return capture.InjectFrames(t, "tap0", frames[0], n) }
+	for _, engine := range []struct {
+		name            string
+		workers, shards int
+	}{{"1 worker", 1, 1}, {"1 worker, 2 shards", 1, 2}, {"2 workers", 2, 1}} {
+		for _, load := range []struct {
+			name string
+			send func(t *testing.T) int
+		}{
+			{"200k", paced(200_000)},
+			{"400k", paced(400_000)},
+			{"500k", paced(500_000)},
+			{"600k", paced(600_000)},
+			{"sendmmsg", paced(0)},
+			{"XDP injector", inject},
+		} {
+			t.Run(engine.name+", "+load.name, func(t *testing.T) { whole(t, engine.workers, engine.shards, load.send) })
+		}
+	}
+}
+
+// cpu is what a thread, or the process, has taken.
+func cpu(who int) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(who, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func whole(t *testing.T, workers, shards int, send func(t *testing.T) int) {
+	capture.InNamespace(t)
+	capture.Veth(t, "tap0", "far0")
+	sources, info, err := capture.OpenLiveWorkers(capture.LiveConfig{
+		Interfaces: []string{"tap0"}, Workers: workers, Subscribers: probe.DefaultSubscribers(), Seed: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if workers > 1 && info.Method != capture.FanoutEBPF {
+		t.Skipf("no eBPF: %+v", info)
+	}
+	engines, err := probe.NewWorkers(workers, probe.Config{
+		Shards: shards, Memory: 1 << 30, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
+		DNSGrace: 10 * time.Second, DNSStale: 6 * time.Hour, Dedup: 10 * time.Millisecond, Rules: classify.Builtin(),
+		Seed: 2, Clock: func() int64 { return time.Now().UnixNano() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	capture.Connect(t, sources[0], "far0")
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- engines.Run(ctx, sources) }()
+
+	lost, before, mine := capture.LostBefore(t), cpu(unix.RUSAGE_SELF), cpu(unix.RUSAGE_THREAD)
+	start := time.Now()
+	sent := send(t)
+	elapsed := time.Since(start)
+	mine = cpu(unix.RUSAGE_THREAD) - mine
+	received, last := uint64(0), uint64(1)
+	for received != last { // until nothing more comes
+		last = received
+		time.Sleep(300 * time.Millisecond)
+		received = engines.Snapshot().Frames
+	}
+	all := cpu(unix.RUSAGE_SELF) - before
+	lost = capture.LostBefore(t) - lost
+	s := engines.Snapshot()
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, source := range sources {
+		_ = source.Close()
+	}
+	drops := 0
+	for _, i := range s.Source.Interfaces {
+		drops += int(i.Drops[capture.DropRingFull])
+	}
+	t.Logf("%d sent at %.2f M/s, %d received, %d dropped by the rings, %d before them; %.0f ns of CPU time a packet beside the sender; %d processors",
+		sent, float64(sent)/elapsed.Seconds()/1e6, received, drops, lost,
+		float64((all-mine).Nanoseconds())/float64(max(received, 1)), runtime.NumCPU())
+	if int(received)+drops < sent-lost {
+		t.Errorf("%d of %d are unaccounted for", sent-lost-int(received)-drops, sent)
+	}
+}

@@ -1,0 +1,104 @@
+package probe
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/nametap/nametap/gtp"
+	"github.com/nametap/nametap/internal/arena"
+)
+
+// full is what the tables of engines take once each holds what it may.
+func (b *budget) full(engines int64) int64 {
+	pairs := func(entries int) int64 {
+		slots := int64(firstSlots)
+		for slots/4*3 < int64(entries) {
+			slots *= 2
+		}
+		return slots * presenceSize
+	}
+	index := int64(64)
+	for index/4*3 < int64(b.flows) {
+		index *= 2
+	}
+	part := int64(b.flows+1)*flowBytes + index*8 + int64(b.entries)*entryCost + int64(b.names)*nameCost +
+		pairs(b.subscribers) + int64(b.holes)*holesCost + int64(b.hellos)*helloCost + int64(b.dnsStreams)*dnsTCPCost
+	part += int64(b.late) * lateSize
+	engine := part*partitions + int64(b.fragments) + gtp.Config{}.ForMemory(b.sessions).Bytes() +
+		2*int64(b.roster)*rosterCost + int64(b.sides)*sideCost
+	return engine*engines + pairs(b.allServer) + 3*pairs(b.allServer/8)
+}
+
+func TestPlan(t *testing.T) {
+	if _, err := plan(MinMemory-1, 1); err == nil {
+		t.Error("a budget below the least was accepted")
+	}
+	for _, memory := range []int64{512 << 20, 1 << 30, 3<<30 + 12345, 6 << 30, 64 << 30} {
+		for _, engines := range []int64{1, 2, 7} {
+			if memory < engines*512<<20 {
+				continue
+			}
+			b, err := plan(memory, int(engines))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if full := b.full(engines); full > memory || full < memory*85/100 {
+				t.Errorf("%d MiB for %d engines: tables add up to %d MiB", memory>>20, engines, full>>20)
+			}
+		}
+	}
+	// Streams have a least number of places, and the roster of servers.
+	b, err := plan(MinMemory, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams := int64(b.hellos)*helloCost*partitions + int64(b.dnsStreams)*dnsTCPCost*partitions
+	if full := b.full(1) - streams; full > MinMemory {
+		t.Errorf("the least budget: tables add up to %d MiB", full>>20)
+	}
+}
+
+// TestPlanOfACountry holds what the tap of a country needs: ten million flows and
+// fifty million entries in 6 GiB, with a fiftieth for partitions that are larger
+// than others.
+func TestPlanOfACountry(t *testing.T) {
+	b, err := plan(6<<30, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := b.flows * partitions; n < 10_200_000 {
+		t.Errorf("%d flows", n)
+	}
+	if n := b.entries * partitions; n < 51_000_000 {
+		t.Errorf("%d entries", n)
+	}
+}
+
+// TestPlanIsKept holds that an engine reserves no more than it was given: what is
+// reserved from the start, and what grows, at its full size.
+func TestPlanIsKept(t *testing.T) {
+	for _, memory := range []int64{MinMemory, 512 << 20, 6 << 30} {
+		t.Run(fmt.Sprint(memory>>20, "M"), func(t *testing.T) {
+			before := arena.Reserved()
+			cfg := config(1)
+			cfg.Memory = memory
+			e := newEngine(t, cfg)
+			if got := arena.Reserved() - before; got > memory {
+				t.Errorf("%d bytes reserved at the start", got)
+			}
+			grown := arena.Reserved()
+			for mark := range uint64(e.budget.allServer * 2) {
+				e.common.servers.seen(mix(mark, 1), 3, 1)
+			}
+			for i := range e.budget.sides * 4 {
+				e.sides.known.put(mix(uint64(i), 2)&^1, i&2 != 0)
+				e.sides.asked.put(mix(uint64(i), 3)&^1, false)
+				e.sides.tried.put(mix(uint64(i), 4)&^1, false)
+			}
+			most := presenceSize*int64(e.budget.allServer)/3*4 + 6*8*int64(e.budget.sides)
+			if got := arena.Reserved() - grown; got > most {
+				t.Errorf("grew by %d bytes, %d planned", got, most)
+			}
+		})
+	}
+}

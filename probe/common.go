@@ -1,0 +1,126 @@
+package probe
+
+import (
+	"sync"
+
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+)
+
+// common is what the engines of a probe share, and what they tell each other: at
+// the end of a step of packet time, never for a packet. An engine alone has one
+// too, whose lock nobody else takes.
+type common struct {
+	registry *classify.Registry
+	rules    *classify.Compiled // at the start
+
+	mu sync.Mutex
+	// servers seen by any engine: the same server is met by the subscribers of
+	// all of them, and counts once.
+	servers  *presence
+	networks networks
+	minute   int64
+	// gateways in front of which packets without a known session were seen.
+	gateways map[decode.Addr]struct{}
+	// inboxes hold, by engine, what the others have learned since it last
+	// looked. missed are facts that an engine has not heard of, because it did
+	// not look for too long.
+	inboxes []facts
+	missed  uint64
+}
+
+// mostWaiting bounds an inbox: a second's worth of a hundred thousand addresses.
+const mostWaiting = 100_000
+
+func newCommon(cfg *Config, b *budget, engines int) (*common, error) {
+	c := &common{registry: classify.NewRegistry(), gateways: map[decode.Addr]struct{}{}, inboxes: make([]facts, engines)}
+	var err error
+	if c.rules, err = c.registry.Adopt(cfg.Rules); err != nil {
+		return nil, err
+	}
+	if c.servers, err = newPresence(b.allServer); err != nil {
+		return nil, err
+	}
+	c.networks, err = newNetworks(b.allServer / 8)
+	return c, err
+}
+
+// meet takes the sightings that an engine's partitions made in the step of that
+// phase.
+func (c *common) meet(e *Engine, phase int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range e.parts {
+		for _, s := range a.sightings[phase] {
+			e.sink += c.servers.touch(fingerprint(e.cfg.Seed, s.server), s.class)
+		}
+	}
+	for _, a := range e.parts {
+		for _, s := range a.sightings[phase] {
+			if s.silent && !c.servers.spare() {
+				c.servers.Refused++
+				continue
+			}
+			if c.servers.seen(fingerprint(e.cfg.Seed, s.server), s.class, s.minute) {
+				c.networks.seen(s.server, s.class, s.minute)
+			}
+		}
+		a.sightings[phase] = a.sightings[phase][:0]
+	}
+	// The engines are never quite at the same time.
+	if m := e.now / minute; m > c.minute {
+		c.minute = m
+		c.servers.turn(uint16(m))
+		c.networks.turn(uint16(m))
+	}
+}
+
+// exchange gives what the engine has learned to the others, and adds what they
+// have given to it.
+func (c *common) exchange(e *Engine, phase int) {
+	c.meet(e, phase)
+	if len(c.inboxes) == 1 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.inboxes {
+		if i != e.number {
+			c.post(&c.inboxes[i], &e.fresh)
+		}
+	}
+	e.fresh.take(&c.inboxes[e.number])
+	if e.gatewaysTold != len(e.gateways.numbers) {
+		e.gatewaysTold = len(e.gateways.numbers)
+		for a := range e.gateways.numbers {
+			c.gateways[a] = struct{}{}
+		}
+	}
+}
+
+// post puts facts into an inbox.
+func (c *common) post(inbox, fresh *facts) {
+	if len(inbox.list)+len(fresh.list) > mostWaiting {
+		c.missed += uint64(len(inbox.list))
+		inbox.reset()
+	}
+	inbox.copy(fresh)
+}
+
+// snapshot sets what is counted over all engines. Of what can only be added up,
+// the first engine has it.
+func (c *common) snapshot(s *Snapshot, engine int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range s.Classes {
+		s.Classes[id].Servers, s.Classes[id].ActiveServers = c.servers.Ever[id], c.servers.Active[id]
+		s.Classes[id].Networks, s.Classes[id].ActiveNetworks = c.networks.counts(id)
+	}
+	if len(c.inboxes) > 1 {
+		s.GTP.Gateways = len(c.gateways)
+	}
+	if engine == 0 {
+		s.Tables.PresenceRefused = c.servers.Refused + c.networks.refused()
+		s.Tables.FactsMissed = c.missed
+	}
+}

@@ -1,0 +1,213 @@
+package probe
+
+import (
+	"math"
+
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/flows"
+)
+
+// Serving is what the connections of a class to one server met between two
+// calls of Watch. Arrays are by flows.Direction; of round-trip times Up is the
+// server side.
+type Serving struct {
+	Server decode.Addr // the zero address for servers without a place of their own
+	Class  uint8       // index into Snapshot.Classes
+	// Flows is how many connections had a packet.
+	Flows uint64
+	// Samples of the round-trip time, their Sum in microseconds, and Buckets
+	// of the connections' means, each weighted by its samples.
+	Samples [2]uint64
+	Sum     [2]uint64
+	Buckets [2][ServingBuckets]uint32
+	// Least is the least round-trip time that a connection has had in its life
+	// so far, in microseconds; 0 without one.
+	Least [2]uint32
+
+	Segments, Retransmitted, LostBefore, OutOfOrder [2]uint64
+}
+
+// ServingBuckets grow by a fifth each, four to a factor of two, from 64 µs to
+// four seconds.
+const (
+	ServingBuckets = 64
+	servingOctaves = 4
+	servingLeast   = 6 // exponent of two, in microseconds
+)
+
+// servingBucket is where a round-trip time in microseconds falls.
+func servingBucket(us float64) int {
+	at := int(math.Floor((math.Log2(max(us, 1)) - servingLeast) * servingOctaves))
+	return min(max(at, 0), ServingBuckets-1)
+}
+
+// ServingMiddle is the middle of a bucket, in seconds.
+func ServingMiddle(bucket int) float64 {
+	return math.Exp2((float64(bucket)+0.5)/servingOctaves+servingLeast) * 1e-6
+}
+
+// Bounds of what is followed, by partition: half a million connections in all.
+const (
+	mostServed  = 1 << 13
+	mostServers = 1 << 9
+)
+
+// serving follows the connections of a partition that are active, so that what
+// they met can be told each time that Watch is called. Nothing is done per
+// packet: a connection comes in when it is settled, or reported as present after
+// a silence. Nil follows none.
+type serving struct {
+	flows []servedFlow
+	place map[uint32]int // of a flow's record
+
+	list []Serving // what was met since Watch was called last
+	at   map[servingKey]int
+	next int64 // packet time before which Watch is called next
+}
+
+type servingKey struct {
+	server decode.Addr
+	class  uint8
+}
+
+// servedFlow is what a flow had counted when it was last looked at.
+type servedFlow struct {
+	record                 uint32
+	sum, samples, segments [2]uint32
+	loss                   [2]flows.Loss
+}
+
+func newServing() *serving {
+	return &serving{place: map[uint32]int{}, at: map[servingKey]int{}}
+}
+
+// follow takes a fresh flow in: all that it has counted is of this period.
+func (s *serving) follow(r uint32) {
+	if s != nil {
+		s.take(servedFlow{record: r})
+	}
+}
+
+// resume takes a flow in again that was silent. What it had counted before the
+// segment that it came back with, in direction dir, was of other periods.
+func (s *serving) resume(r uint32, f *flows.Flow, dir flows.Direction) {
+	if s != nil {
+		state := stateOf(r, f)
+		state.segments[dir]--
+		s.take(state)
+	}
+}
+
+func (s *serving) take(state servedFlow) {
+	if _, known := s.place[state.record]; known || len(s.flows) >= mostServed {
+		return
+	}
+	s.place[state.record] = len(s.flows)
+	s.flows = append(s.flows, state)
+}
+
+func stateOf(r uint32, f *flows.Flow) servedFlow {
+	s := servedFlow{record: r, loss: f.Loss}
+	for d := range f.Half {
+		s.sum[d], s.samples[d], s.segments[d] = f.Half[d].RTTSum, f.Half[d].RTTCount, f.Half[d].Packets
+	}
+	return s
+}
+
+// look counts what the flow at the place met since it was last looked at, and
+// reports whether it had a packet.
+func (s *serving) look(at int, f *flows.Flow) bool {
+	was, now := s.flows[at], stateOf(s.flows[at].record, f)
+	if was.segments == now.segments {
+		return false
+	}
+	s.flows[at] = now
+	t := s.of(f.Key.Server, f.Class)
+	t.Flows++
+	for d := range f.Half {
+		n, sum := now.samples[d]-was.samples[d], now.sum[d]-was.sum[d]
+		t.Samples[d] += uint64(n)
+		t.Sum[d] += uint64(sum)
+		if n > 0 {
+			t.Buckets[d][servingBucket(float64(sum)/float64(n))] += n
+		}
+		if h := &f.Half[d]; h.RTTCount > 0 && (t.Least[d] == 0 || h.RTTMin < t.Least[d]) {
+			t.Least[d] = max(h.RTTMin, 1)
+		}
+		t.Segments[d] += uint64(now.segments[d] - was.segments[d])
+		t.Retransmitted[d] += uint64(now.loss[d].Retransmitted - was.loss[d].Retransmitted)
+		t.LostBefore[d] += uint64(now.loss[d].LostBefore - was.loss[d].LostBefore)
+		t.OutOfOrder[d] += uint64(now.loss[d].OutOfOrder - was.loss[d].OutOfOrder)
+	}
+	return true
+}
+
+// drop takes the flow at the place out; the last one takes its place.
+func (s *serving) drop(at int) {
+	delete(s.place, s.flows[at].record)
+	last := len(s.flows) - 1
+	if at != last {
+		s.flows[at] = s.flows[last]
+		s.place[s.flows[at].record] = at
+	}
+	s.flows = s.flows[:last]
+}
+
+// ended is told of a flow whose record will be used again.
+func (s *serving) ended(r uint32, f *flows.Flow) {
+	if s == nil {
+		return
+	}
+	if at, known := s.place[r]; known {
+		s.look(at, f)
+		s.drop(at)
+	}
+}
+
+// advance looks at all flows at the end of a step before which Watch is called,
+// and lets go those that are silent. One that speaks again in another minute
+// comes back; until then it stays.
+func (s *serving) advance(tick, every int64, table *flows.Table, minute uint16) {
+	if s == nil || tick < s.next {
+		return
+	}
+	s.next = tick - tick%every + every
+	for at := len(s.flows) - 1; at >= 0; at-- {
+		f := table.Flow(s.flows[at].record)
+		if !s.look(at, f) && f.Minute != minute {
+			s.drop(at)
+		}
+	}
+}
+
+// of returns where a server's connections of a class are counted.
+func (s *serving) of(server decode.Addr, class uint8) *Serving {
+	key := servingKey{server, class}
+	at, known := s.at[key]
+	if !known && len(s.list) >= mostServers {
+		key.server = decode.Addr{}
+		at, known = s.at[key]
+	}
+	if !known {
+		at = len(s.list)
+		s.at[key] = at
+		s.list = append(s.list, Serving{Server: key.server, Class: class - classify.Other})
+	}
+	return &s.list[at]
+}
+
+// begin begins the next period.
+func (s *serving) begin() {
+	if s != nil {
+		s.list = s.list[:0]
+		clear(s.at)
+	}
+}
+
+// snapshot adds what was met since Watch was called last.
+func (s *serving) snapshot(to *Snapshot) {
+	if s != nil {
+		to.Servings = append(to.Servings, s.list...)
+	}
+}

@@ -1,0 +1,169 @@
+package probe
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/synth"
+)
+
+// TestServings: what the servers' connections met adds up, period by period, to
+// what the classes have counted.
+func TestServings(t *testing.T) {
+	scenario, err := synth.LoadScenario("busy-hour")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := synth.New(scenario, synth.Options{Seed: 9, Duration: 3 * time.Minute, Subscribers: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := t.TempDir() + "/trace.pcap"
+	trace, err := synth.CreateTrace(path, synth.TraceOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := synth.Write(context.Background(), g, trace, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := trace.Close(); err != nil {
+		t.Fatal(err)
+	}
+	source, err := capture.Open([]string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	var last *Snapshot
+	periods, several := 0, false
+	cfg := Config{
+		Shards: 2, Memory: MinMemory, Subscribers: DefaultSubscribers(), Cascade: classify.DefaultCascade(), Rules: classify.Builtin(),
+		DNSGrace: 10 * time.Second, DNSStale: 6 * time.Hour, Servings: true, WatchEvery: 10 * time.Second,
+	}
+	cfg.Watch = func(s *Snapshot) {
+		if last != nil {
+			periods++
+			several = several || len(s.Servings) > 20
+			compareServings(t, last, s)
+		}
+		last = s
+	}
+	engine, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Run(context.Background(), source); err != nil {
+		t.Fatal(err)
+	}
+	compareServings(t, last, engine.Snapshot())
+	if periods < 15 || !several {
+		t.Errorf("%d periods, many servers: %v", periods, several)
+	}
+}
+
+func compareServings(t *testing.T, before, now *Snapshot) {
+	t.Helper()
+	sums := make([]Serving, len(now.Classes))
+	for i := range now.Servings {
+		s := &now.Servings[i]
+		to := &sums[s.Class]
+		for d := range 2 {
+			to.Segments[d] += s.Segments[d]
+			to.Retransmitted[d] += s.Retransmitted[d]
+			to.LostBefore[d] += s.LostBefore[d]
+			to.OutOfOrder[d] += s.OutOfOrder[d]
+			to.Samples[d] += s.Samples[d]
+			in := uint64(0)
+			for _, n := range s.Buckets[d] {
+				in += uint64(n)
+			}
+			if in != s.Samples[d] || s.Samples[d] > 0 && (s.Least[d] == 0 || s.Sum[d] < uint64(s.Least[d])*s.Samples[d]) {
+				t.Errorf("%d samples, %d in buckets, least %d, sum %d", s.Samples[d], in, s.Least[d], s.Sum[d])
+			}
+		}
+	}
+	for i := range now.Classes {
+		var was flows.Counters
+		if i < len(before.Classes) {
+			was = before.Classes[i].Counters
+		}
+		c, s := &now.Classes[i], &sums[i]
+		for d := range 2 {
+			for _, x := range []struct {
+				what      string
+				got, want uint64
+			}{
+				{"segments", s.Segments[d], c.Packets[d] - was.Packets[d]},
+				{"retransmitted", s.Retransmitted[d], c.Retransmitted[d] - was.Retransmitted[d]},
+				{"lost before", s.LostBefore[d], c.LostBefore[d] - was.LostBefore[d]},
+				{"out of order", s.OutOfOrder[d], c.OutOfOrder[d] - was.OutOfOrder[d]},
+				{"samples", s.Samples[d], c.RTT[d].Count - was.RTT[d].Count},
+			} {
+				if x.got != x.want {
+					t.Errorf("at %d, %s/%s, direction %d: %d %s by server, %d by class", now.Time, c.App, c.Class, d, x.got, x.what, x.want)
+				}
+			}
+		}
+	}
+}
+
+func TestServingBounds(t *testing.T) {
+	s := newServing()
+	for r := range uint32(mostServed + 10) {
+		s.follow(r)
+	}
+	if len(s.flows) != mostServed || len(s.place) != mostServed {
+		t.Errorf("%d and %d flows followed, want %d", len(s.flows), len(s.place), mostServed)
+	}
+	for i := range mostServers + 10 {
+		s.of(decode.AddrFrom4([]byte{203, 0, byte(i >> 8), byte(i)}), classify.Other).Flows++
+	}
+	if len(s.list) != mostServers+1 {
+		t.Errorf("%d servers, want %d and one for the others", len(s.list), mostServers)
+	}
+	if rest := &s.list[mostServers]; rest.Flows != 10 || rest.Server.Netip().String() != "::" {
+		t.Errorf("%d connections of the others, at %s", rest.Flows, rest.Server.Netip())
+	}
+	s.begin()
+	if len(s.list) != 0 || len(s.at) != 0 || len(s.flows) != mostServed {
+		t.Error("the next period does not begin with nothing")
+	}
+	s.drop(0)
+	if last := s.flows[0].record; s.place[last] != 0 || len(s.flows) != mostServed-1 {
+		t.Errorf("flow %d is said to be at %d", last, s.place[last])
+	}
+	for us, want := range map[float64]int{0: 0, 64: 0, 80: 1, 128: 4, 1e9: ServingBuckets - 1} {
+		if got := servingBucket(us); got != want {
+			t.Errorf("%g us: bucket %d, want %d", us, got, want)
+		}
+	}
+	for _, v := range []float64{0.001, 0.106, 1.5} {
+		if m := ServingMiddle(servingBucket(v * 1e6)); m < v/1.1 || m > v*1.1 {
+			t.Errorf("the bucket of %g s has its middle at %g", v, m)
+		}
+	}
+}
+
+// TestServingsOfWorkers: a worker's snapshot that is ahead of the others' counts
+// for its counters more than once, and for its servings once.
+func TestServingsOfWorkers(t *testing.T) {
+	every := int64(10 * time.Second)
+	told := 0
+	l := &lookout{every: every, most: mostBehind, waiting: make([][]*Snapshot, 2)}
+	l.watch = func(s *Snapshot) { told += len(s.Servings) }
+	give := func(worker int, period int64) {
+		l.give(worker, &Snapshot{Time: period * every, Servings: make([]Serving, 1)})
+	}
+	give(0, 1)
+	give(1, 3) // it had nothing to count in between
+	give(0, 2)
+	give(0, 3)
+	if told != 4 {
+		t.Errorf("%d servings told, want each of 4 once", told)
+	}
+}
