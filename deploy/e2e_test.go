@@ -30,7 +30,7 @@ const (
 	factor = 60
 	// The outage begins 18 h 30 min into the scenario. What comes before gives
 	// the rules their hour of history.
-	skip = 17*time.Hour + 5*time.Minute
+	skip = 17*time.Hour + 15*time.Minute
 )
 
 // TestOutageReachesPager runs the demo's outage in quick motion before real
@@ -96,8 +96,8 @@ func TestOutageReachesPager(t *testing.T) {
 				t.Errorf("annotation %s: %q", key, text)
 			}
 		}
-		// An hour of the outage later it is still the only one.
-		pause(ctx, 20*time.Second)
+		// A quarter of an hour of the outage later it is still the only one.
+		pause(ctx, 15*time.Second)
 		if names := pager.names(); !slices.Equal(names, []string{"NametapAppOutage"}) {
 			t.Errorf("at the pager: %v, want NametapAppOutage alone", names)
 		}
@@ -105,6 +105,7 @@ func TestOutageReachesPager(t *testing.T) {
 			t.Errorf("firing: %v, want NametapAppOutage alone", names)
 		}
 	})
+	t.Run("drawn", func(t *testing.T) { drawDashboards(t, ctx, promAddr) })
 }
 
 // tool finds a program under one of its names.

@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -465,16 +466,7 @@ func TestKubernetes(t *testing.T) {
 			t.Errorf("nametap run has no --%s", m[1])
 		}
 	}
-	check := filepath.Join(t.TempDir(), "check")
-	build := exec.Command("go", "build", "-o", check, ".")
-	build.Dir = "kubernetes/check"
-	build.Env = os.Environ()
-	if os.Getenv("NAMETAP_DOWNLOADS") == "" {
-		build.Env = append(build.Env, "GOPROXY=off")
-	}
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Skipf("the API's types are not at hand; NAMETAP_DOWNLOADS=1 has Go fetch them: %s", firstLine(out))
-	}
+	check := checker(t, "kubernetes/check")
 	if out, err := exec.Command(check, "kubernetes/nametap.yaml").CombinedOutput(); err != nil || string(out) != "3 objects\n" {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -487,9 +479,108 @@ func TestKubernetes(t *testing.T) {
 	}
 }
 
+// checker builds a program that checks files with the parts that will read them.
+// It is a module of its own, so that nametap depends on none of these.
+func checker(t *testing.T, dir string) string {
+	t.Helper()
+	check := filepath.Join(t.TempDir(), "check")
+	build := exec.Command("go", "build", "-o", check, ".")
+	build.Dir = dir
+	build.Env = os.Environ()
+	if os.Getenv("NAMETAP_DOWNLOADS") == "" {
+		build.Env = append(build.Env, "GOPROXY=off")
+	}
+	if out, err := build.CombinedOutput(); err != nil {
+		if os.Getenv("NAMETAP_DOWNLOADS") != "" {
+			t.Fatalf("%s: %v\n%s", dir, err, out)
+		}
+		t.Skipf("what %s needs is not at hand; NAMETAP_DOWNLOADS=1 has Go fetch it: %s", dir, firstLine(out))
+	}
+	return check
+}
+
+// TestContainerTools: BuildKit's parser and Compose's loader take what they will
+// be given, and would object to what is wrong.
+func TestContainerTools(t *testing.T) {
+	check := checker(t, "container/check")
+	for _, x := range []struct{ kind, file, found, word, wrong string }{
+		{"containerfile", "container/Containerfile", "2 stages\n", "ENTRYPOINT", "ENTRYPIONT"},
+		{"containerfile", "container/Containerfile", "2 stages\n", " AS build", " as build"},
+		{"compose", "compose/compose.yaml", "5 services\n", "network_mode", "networkmode"},
+	} {
+		if out, err := exec.Command(check, x.kind, x.file).CombinedOutput(); err != nil || string(out) != x.found {
+			t.Errorf("%s: %v\n%s", x.file, err, out)
+		}
+		text, err := os.ReadFile(x.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrong := filepath.Join(t.TempDir(), filepath.Base(x.file))
+		if err := os.WriteFile(wrong, bytes.Replace(text, []byte(x.word), []byte(x.wrong), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(check, x.kind, wrong).CombinedOutput(); err == nil {
+			t.Errorf("%s with %q passes: the check checks nothing\n%s", x.file, x.wrong, out)
+		}
+	}
+}
+
 func firstLine(b []byte) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
 	return line
+}
+
+// TestPreview: the versions of the preview of the dashboards are exact, and its
+// lock has just these. It is drawn in the end-to-end test, where it is installed.
+func TestPreview(t *testing.T) {
+	var manifest struct {
+		Private      bool
+		Dependencies map[string]string
+	}
+	var lock struct {
+		Packages map[string]struct{ Version, Integrity string }
+	}
+	for file, into := range map[string]any{"package.json": &manifest, "package-lock.json": &lock} {
+		text, err := os.ReadFile(filepath.Join("grafana/preview", file))
+		if err == nil {
+			err = json.Unmarshal(text, into)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	if !manifest.Private || len(manifest.Dependencies) == 0 {
+		t.Error("the package is not private, or has no dependencies")
+	}
+	for name, version := range manifest.Dependencies {
+		if locked := lock.Packages["node_modules/"+name]; !regexp.MustCompile(`^\d+\.\d+\.\d+$`).MatchString(version) || locked.Version != version {
+			t.Errorf("%s: package.json has %s, the lock %s", name, version, locked.Version)
+		}
+	}
+	for name, p := range lock.Packages {
+		if name != "" && p.Integrity == "" {
+			t.Errorf("%s is locked without its hash", name)
+		}
+	}
+}
+
+// drawDashboards has the preview draw all dashboards, where npm ci has installed
+// it. No panel may be empty.
+func drawDashboards(t *testing.T, ctx context.Context, addr string) {
+	node, browser := lookPath(t, "node"), lookPath(t, "chromium")
+	if _, err := os.Stat("grafana/preview/node_modules"); err != nil {
+		t.Skip("the preview is not installed: npm ci in deploy/grafana/preview")
+	}
+	dir := t.TempDir()
+	out, err := exec.CommandContext(ctx, node, "grafana/preview/shoot.mjs", "--prometheus", "http://"+addr, "--minutes", "2",
+		"--rate-interval", "15s", "--chromium", browser, "--out", dir).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	pictures, err := filepath.Glob(filepath.Join(dir, "*.png"))
+	if err != nil || len(pictures) != 6 {
+		t.Errorf("%d pictures (%v)\n%s", len(pictures), err, out)
+	}
 }
 
 // TestReadme: every file here is told of in README.md, with how it is tested.
@@ -499,6 +590,9 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() && (d.Name() == "node_modules" || d.Name() == "pictures") {
+			return filepath.SkipDir // of grafana/preview, and not committed
+		}
 		if err != nil || d.IsDir() || path == "README.md" || strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "go.sum") {
 			return err
 		}

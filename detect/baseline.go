@@ -65,6 +65,9 @@ const (
 	recentBins = int(2 * time.Hour / Width)
 	leastBins  = recentBins / 2 // before which nothing is judged
 	leastWeeks = 2
+	// longPause without anything learned (an event, a daemon that was down)
+	// makes of the last two hours those of another time of the day.
+	longPause = time.Hour
 )
 
 // packed is a vector as it is kept.
@@ -88,6 +91,8 @@ var nothing = pack(vector{
 type history struct {
 	recent  [recentBins]packed // ring of the last learned bins
 	learned int
+	newest  int64      // start of the bin that was learned last
+	fresh   int        // bins learned since there was last a long time without
 	season  [][]packed // by week modulo weeks, then slot; nil until the first bin
 	week    int64      // the newest week in season
 }
@@ -124,6 +129,11 @@ func (h *history) learn(start int64, v vector) {
 	p := pack(v)
 	h.recent[h.learned%recentBins] = p
 	h.learned++
+	if start-h.newest > int64(longPause) {
+		h.fresh = 0
+	}
+	h.newest = start
+	h.fresh = min(h.fresh+1, recentBins)
 	w := &h.season[number%weeks]
 	if *w == nil {
 		*w = slices.Repeat([]packed{nothing}, slots)
@@ -171,6 +181,12 @@ func (h *history) baseline(start int64, floor *vector) (e [features]expected, ca
 		same = h.recent[:min(h.learned, recentBins)]
 	}
 	return summarize(same, floor), calibrated, true
+}
+
+// stale says that what was learned last is no measure of how much there should be
+// now.
+func (h *history) stale(start int64) bool {
+	return h.fresh < leastBins || start-h.newest > int64(longPause)
 }
 
 // lately is what a feature was like in the last two hours.
@@ -224,12 +240,14 @@ func median(v []float64) float64 {
 type historyJSON struct {
 	Recent  string   `json:"recent"`
 	Learned int      `json:"learned"`
+	Newest  int64    `json:"newest_ns"`
+	Fresh   int      `json:"fresh"`
 	Week    int64    `json:"week"`
 	Season  []string `json:"season"`
 }
 
 func (h *history) MarshalJSON() ([]byte, error) {
-	out := historyJSON{Recent: encode(h.recent[:]), Learned: h.learned, Week: h.week, Season: []string{}}
+	out := historyJSON{Recent: encode(h.recent[:]), Learned: h.learned, Newest: h.newest, Fresh: h.fresh, Week: h.week, Season: []string{}}
 	for _, w := range h.season {
 		out.Season = append(out.Season, encode(w))
 	}
@@ -245,7 +263,7 @@ func (h *history) UnmarshalJSON(b []byte) error {
 	if err != nil || len(recent) != recentBins || in.Learned < 0 || in.Week < 0 {
 		return fmt.Errorf("recent bins are damaged")
 	}
-	*h = history{recent: [recentBins]packed(recent), learned: in.Learned, week: in.Week}
+	*h = history{recent: [recentBins]packed(recent), learned: in.Learned, newest: in.Newest, fresh: in.Fresh, week: in.Week}
 	if len(in.Season) == 0 {
 		return nil
 	}

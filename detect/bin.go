@@ -55,27 +55,46 @@ type Sample struct {
 	Bin
 }
 
-// DNS is what was seen of name resolution in a bin.
+// double is the bin as if it had gone on for as long again.
+func (b *Bin) double() Bin {
+	d := *b
+	d.add(b)
+	return d
+}
+
+// DNS is what was seen of name resolution in a step.
 type DNS struct {
 	// Known says that the other fields were counted.
-	Known bool
+	Known bool `json:"known"`
 	// Asked and Answered are queries and responses, Failed the responses with
 	// SERVFAIL, REFUSED or NXDOMAIN.
-	Asked, Answered, Failed uint64
+	Asked    uint64 `json:"asked"`
+	Answered uint64 `json:"answered"`
+	Failed   uint64 `json:"failed"`
 }
 
-// Tap is the health of the capture in a bin.
+func (d DNS) plus(o DNS) DNS {
+	return DNS{d.Known || o.Known, d.Asked + o.Asked, d.Answered + o.Answered, d.Failed + o.Failed}
+}
+
+// Tap is the health of the capture in a step.
 type Tap struct {
-	Known           bool
-	Frames, Dropped uint64
+	Known   bool   `json:"known"`
+	Frames  uint64 `json:"frames"`
+	Dropped uint64 `json:"dropped"`
 }
 
-// Step is one bin of all series. Series that are missing had no traffic. The
-// sum over an app's classes is made where there is no sample of the whole app.
+func (t Tap) plus(o Tap) Tap {
+	return Tap{t.Known || o.Known, t.Frames + o.Frames, t.Dropped + o.Dropped}
+}
+
+// Step is half a bin of all series: Hop of packet time. Series that are missing
+// had no traffic. The sum over an app's classes is made where there is no sample
+// of the whole app.
 type Step struct {
-	// Start of the bin in packet time, nanoseconds. A step that does not
-	// follow the one before it at the distance of the bin width opens a gap:
-	// nothing is learned or concluded across it.
+	// Start in packet time, nanoseconds, a multiple of Hop. A step that does
+	// not follow the one before it at that distance opens a gap: nothing is
+	// learned or concluded across it.
 	Start   int64
 	Samples []Sample
 	DNS     DNS
@@ -100,7 +119,7 @@ func Verdicts() []Verdict {
 }
 
 // Event is something that failed for a time. Start and End are packet time in
-// nanoseconds, the beginnings of bins; End is 0 while it lasts.
+// nanoseconds, the beginnings of steps; End is 0 while it lasts.
 type Event struct {
 	App   string `json:"app"` // empty for the tap
 	Group string `json:"group,omitempty"`
@@ -134,7 +153,11 @@ type Event struct {
 // Depth is the share of the expected downlink bytes that was missing.
 func (e *Event) Depth() float64 { return max(0, 1-e.ResidueDown) }
 
-// Width is the bin width that the detector is made for: short enough that two
-// bins are the ten minutes in which an outage must be found, long enough that a
-// bin holds flows.
-const Width = 5 * time.Minute
+// Width is how long the bins are that are judged: long enough to hold flows. Each
+// half of it, a Hop, ends a bin, so that each bin shares a half with the next: an
+// outage must be found within ten minutes, wherever in a bin it begins, and that
+// is less than it takes to wait for the end of one bin and for two more.
+const (
+	Width = 5 * time.Minute
+	Hop   = Width / 2
+)

@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	confirmBins  = 2
-	recoveryBins = int(2 * time.Hour / Width)
+	// confirmSteps is how many bins in a row must alarm: the first and the
+	// last of them have no time in common.
+	confirmSteps  = int(Width/Hop) + 1
+	recoverySteps = int(2 * time.Hour / Hop)
 	// adoptAfter is when a changed state of things is no event any more but
 	// how things are.
 	adoptAfter = 3 * 24 * time.Hour
@@ -18,11 +20,14 @@ const (
 	maxSeries = 256
 )
 
-// Detector judges one bin after the other. It is not safe for concurrent use.
+// Detector judges one step after the other. It is not safe for concurrent use.
 type Detector struct {
 	series    map[Key]*series
 	incidents map[incidentKey]*incident
-	last      int64 // start of the last bin, 0 before the first
+	last      int64 // start of the last step, 0 before the first
+	dns       DNS   // of the last step
+	tapped    Tap   // of the last step
+	judged    bool  // the bin that ended with the last step was judged
 	// Refused counts samples of series beyond the most that are kept.
 	Refused uint64
 }
@@ -32,12 +37,19 @@ type series struct {
 	History  *history `json:"history"`
 	Slow     slow     `json:"slow"`
 	Run      int      `json:"run"`       // alarms in a row
-	RunStart int64    `json:"run_start"` // start of the first of them
-	Uneasy   bool     `json:"uneasy"`    // the bin before may be one whose end failed
-	Recovery int      `json:"recovery"`  // bins left in which a storm of reconnects is one
+	RunStart int64    `json:"run_start"` // when the first of them began
+	Recovery int      `json:"recovery"`  // steps left in which a storm of reconnects is one
+	Half     Bin      `json:"half"`      // of the last step
 
-	now Bin
-	j   judgement
+	now   Bin // the bin that ends with the step
+	j     judgement
+	newer judgement // of the step alone
+}
+
+// lasts says that what the bin alarms of is not over: its newer half does not
+// look well, or is too small to tell.
+func (x *series) lasts() bool {
+	return x.Half.Flows < leastFlows || x.newer.stays()
 }
 
 // incidentKey: one incident at a time for an app, or for one group of it.
@@ -46,7 +58,7 @@ type incidentKey struct{ App, Group string }
 // incident is an event in the making.
 type incident struct {
 	Event Event `json:"event"`
-	Quiet int   `json:"quiet"` // bins in a row without an alarm
+	Quiet int   `json:"quiet"` // steps in a row without an alarm
 	// QuietStart is the first of them.
 	QuietStart int64 `json:"quiet_start"`
 	Bins       int   `json:"bins"`
@@ -65,35 +77,64 @@ func New() *Detector {
 	return &Detector{series: map[Key]*series{}, incidents: map[incidentKey]*incident{}}
 }
 
-// Step judges a bin and returns the events that it opened, or ended, or whose
-// recovery it ended, in a fixed order.
+// Step takes half a bin, judges the bin that ends with it, and returns the events
+// that it opened, or ended, or whose recovery it ended, in a fixed order.
 func (d *Detector) Step(s *Step) []Event {
 	if d.last != 0 && s.Start <= d.last {
 		return nil // seen
 	}
-	if d.last != 0 && s.Start-d.last != int64(Width) {
+	whole := d.last != 0 && s.Start-d.last == int64(Hop)
+	if !whole {
 		d.gap()
 	}
 	d.last = s.Start
 	d.fill(s)
+	dns, tap := d.dns.plus(s.DNS), d.tapped.plus(s.Tap)
+	d.dns, d.tapped = s.DNS, s.Tap
+	if !whole {
+		return nil
+	}
+	b := bin{start: s.Start - int64(Hop), newer: s.Start, dns: dns, tap: tap, follows: d.judged}
+	d.judged = true
 	keys := d.keys()
 	for _, k := range keys {
 		x := d.series[k]
-		x.j = x.History.judge(s.Start, &x.now, k.Class == "")
+		x.j, x.newer = x.History.judge(b.start, &x.now, &x.Half, k.Class == "" && k.Group == "")
 	}
-	blind, why := d.blind(s)
-	var changed []Event
-	changed = d.tap(s.Start, blind, why, changed)
+	blind, why := d.blind(&b)
+	changed := d.tap(&b, blind, why, nil)
 	if blind {
 		for _, k := range keys {
-			d.series[k].Run, d.series[k].Uneasy = 0, false
+			d.series[k].Run = 0
 		}
+		d.judged = false
 		return changed
 	}
-	d.count(s.Start, keys)
-	changed = d.apps(s, keys, changed)
-	d.learn(s.Start, keys)
+	d.count(&b, keys)
+	changed = d.apps(&b, keys, changed)
+	d.learn(&b, keys)
 	return changed
+}
+
+// bin is what is judged: a step and the one before it.
+type bin struct {
+	start, newer int64 // when it and its newer half begin
+	dns          DNS
+	tap          Tap
+	follows      bool // on a bin that was judged
+}
+
+// aligned says that the bin is one of those that the baseline is made of, which
+// have no time in common.
+func (b *bin) aligned() bool { return b.start%int64(Width) == 0 }
+
+// began is when what the bin is the first to show began: in its newer half, for
+// the older one was in the bin before.
+func (b *bin) began() int64 {
+	if b.follows {
+		return b.newer
+	}
+	return b.start
 }
 
 // Open returns the events that last.
@@ -113,7 +154,7 @@ var total = Key{}
 // fill puts the step's samples into the series.
 func (d *Detector) fill(s *Step) {
 	for _, x := range d.series {
-		x.now = Bin{}
+		x.now, x.Half = x.Half, Bin{}
 	}
 	whole := map[Key]bool{}
 	for i := range s.Samples {
@@ -133,9 +174,12 @@ func (d *Detector) fill(s *Step) {
 		}
 	}
 	for k, x := range d.series {
-		if app := d.series[Key{App: k.App, Group: k.Group}]; k.Class != "" && x.now.Subscribers == 0 && app != nil {
-			x.now.Subscribers = app.now.Subscribers
+		if app := d.series[Key{App: k.App, Group: k.Group}]; k.Class != "" && x.Half.Subscribers == 0 && app != nil {
+			x.Half.Subscribers = app.Half.Subscribers
 		}
+	}
+	for _, x := range d.series {
+		x.now.add(&x.Half)
 	}
 }
 
@@ -149,7 +193,7 @@ func (d *Detector) put(k Key, b *Bin) {
 		x = &series{History: &history{}}
 		d.series[k] = x
 	}
-	x.now.add(b)
+	x.Half.add(b)
 }
 
 // keys are the series in a fixed order: the whole before its parts.
@@ -175,10 +219,11 @@ func (d *Detector) incidentKeys() []incidentKey {
 	return keys
 }
 
-// gap forgets what spans bins: time is missing before this one.
+// gap forgets what spans steps: time is missing before this one.
 func (d *Detector) gap() {
+	d.dns, d.tapped, d.judged = DNS{}, Tap{}, false
 	for _, x := range d.series {
-		x.Run, x.Recovery, x.Slow, x.Uneasy = 0, 0, slow{}, false
+		x.Run, x.Recovery, x.Slow, x.Half = 0, 0, slow{}, Bin{}
 	}
 	for _, i := range d.incidents {
 		i.Quiet = 0
@@ -186,15 +231,15 @@ func (d *Detector) gap() {
 }
 
 // blind says whether the tap sees too little for anything to be concluded.
-func (d *Detector) blind(s *Step) (bool, string) {
-	if s.Tap.Known && float64(s.Tap.Dropped) > droppedShare*float64(s.Tap.Frames+s.Tap.Dropped) {
+func (d *Detector) blind(b *bin) (bool, string) {
+	if b.tap.Known && float64(b.tap.Dropped) > droppedShare*float64(b.tap.Frames+b.tap.Dropped) {
 		return true, "capture drops packets"
 	}
 	all := d.series[total]
 	if all == nil || !all.j.ok {
 		return false, ""
 	}
-	asked := s.DNS.Known && s.DNS.Asked > 0
+	asked := b.dns.Known && b.dns.Asked > 0
 	switch {
 	case all.j.oneSided:
 		return true, "one direction is missing in all traffic"
@@ -217,7 +262,7 @@ func (d *Detector) everybodyGone() bool {
 }
 
 // tap opens and ends the event of the tap itself.
-func (d *Detector) tap(start int64, blind bool, why string, changed []Event) []Event {
+func (d *Detector) tap(b *bin, blind bool, why string, changed []Event) []Event {
 	key := incidentKey{}
 	i := d.incidents[key]
 	if !blind {
@@ -225,51 +270,47 @@ func (d *Detector) tap(start int64, blind bool, why string, changed []Event) []E
 			return changed
 		}
 		delete(d.incidents, key)
-		if i.Bins < confirmBins {
+		if i.Bins < confirmSteps {
 			return changed
 		}
-		i.Event.End = start
+		i.Event.End = b.newer // the older half was in a blind bin
 		return append(changed, i.result())
 	}
 	if i == nil {
 		calibrated := d.series[total] != nil && d.series[total].j.calibrated
-		i = &incident{Event: Event{Start: start, Verdict: TapFailure, Calibrated: calibrated, Reasons: []string{why}}, Signals: 2}
+		i = &incident{Event: Event{Start: b.start, Verdict: TapFailure, Calibrated: calibrated, Reasons: []string{why}}, Signals: 2}
 		d.incidents[key] = i
 	}
 	i.Bins++
 	if all := d.series[total]; all != nil {
 		i.sum(&all.now, &all.j)
 	}
-	if i.Bins == confirmBins {
+	if i.Bins == confirmSteps {
 		changed = append(changed, i.result())
 	}
 	return changed
 }
 
 // count keeps each series' run of alarms.
-func (d *Detector) count(start int64, keys []Key) {
+func (d *Detector) count(b *bin, keys []Key) {
 	for _, k := range keys {
 		x := d.series[k]
-		x.Slow.add(&x.j)
-		before := x.Uneasy
-		x.Uneasy = k.Class == "" && x.j.uneasy()
-		alarm := x.j.alarm()
-		if !alarm && (x.Recovery > 0 || !x.Slow.alarm()) {
+		if b.aligned() {
+			x.Slow.add(&x.j)
+		}
+		if !x.j.begins() && (x.Recovery > 0 || !x.Slow.alarm()) {
 			x.Run = 0
 			continue
 		}
 		if x.Run == 0 {
-			x.RunStart = start
-			if alarm && before {
-				x.Run, x.RunStart = 1, start-int64(Width)
-			}
+			x.RunStart = b.began()
 		}
 		x.Run++
 	}
 }
 
 // apps opens, continues and ends the events of apps and groups.
-func (d *Detector) apps(s *Step, keys []Key, changed []Event) []Event {
+func (d *Detector) apps(b *bin, keys []Key, changed []Event) []Event {
 	alarmed := map[incidentKey][]Key{}
 	for _, k := range keys {
 		if k.App == "" || k.App == OtherApp || d.series[k].Run == 0 {
@@ -297,7 +338,7 @@ func (d *Detector) apps(s *Step, keys []Key, changed []Event) []Event {
 		if at.App == "" {
 			continue
 		}
-		changed = d.proceed(s, at, alarmed[at], changed)
+		changed = d.proceed(b, at, alarmed[at], changed)
 	}
 	return changed
 }
@@ -337,7 +378,7 @@ func (d *Detector) open(at incidentKey, list []Key) {
 	start, confirmed := int64(0), false
 	for _, k := range list {
 		x := d.series[k]
-		if x.Run >= confirmBins {
+		if x.Run >= confirmSteps && x.lasts() {
 			confirmed = true
 			if start == 0 || x.RunStart < start {
 				start = x.RunStart
@@ -354,14 +395,14 @@ func (d *Detector) open(at incidentKey, list []Key) {
 }
 
 // proceed takes an incident through the bin.
-func (d *Detector) proceed(s *Step, at incidentKey, alarmed []Key, changed []Event) []Event {
+func (d *Detector) proceed(b *bin, at incidentKey, alarmed []Key, changed []Event) []Event {
 	i := d.incidents[at]
 	app := d.series[Key{App: at.App, Group: at.Group}]
 	if app == nil {
 		app = &series{} // refused: the classes alone speak
 	}
 	if i.Event.End != 0 {
-		return d.recover(s.Start, at, i, app, changed)
+		return d.recover(b, at, i, app, changed)
 	}
 	going := app.j.stays()
 	for _, k := range alarmed {
@@ -369,14 +410,14 @@ func (d *Detector) proceed(s *Step, at incidentKey, alarmed []Key, changed []Eve
 	}
 	if !going {
 		if i.Quiet == 0 {
-			i.QuietStart = s.Start
+			i.QuietStart = b.start
 		}
 		i.Quiet++
-		if i.Quiet >= confirmBins && i.Bins == 0 {
+		if i.Quiet >= confirmSteps && i.Bins == 0 {
 			delete(d.incidents, at) // over before it was one
 			return changed
 		}
-		if i.Quiet >= confirmBins {
+		if i.Quiet >= confirmSteps {
 			i.Event.End = i.QuietStart
 			i.Recovering = d.storm(app)
 			d.setRecovery(at)
@@ -388,12 +429,12 @@ func (d *Detector) proceed(s *Step, at incidentKey, alarmed []Key, changed []Eve
 		return changed
 	}
 	i.Quiet = 0
-	d.describe(s, at, i, app, alarmed)
+	d.describe(b, at, i, app, alarmed)
 	if i.Bins == 1 {
 		changed = append(changed, i.result())
 	}
-	if s.Start-i.Event.Start > int64(adoptAfter) {
-		i.Event.End = s.Start
+	if b.newer-i.Event.Start > int64(adoptAfter) {
+		i.Event.End = b.newer
 		i.note("it has lasted so long that it counts as normal from here on")
 		d.forget(at)
 		changed = append(changed, i.result())
@@ -403,17 +444,17 @@ func (d *Detector) proceed(s *Step, at incidentKey, alarmed []Key, changed []Eve
 }
 
 // describe adds the bin to what the event says.
-func (d *Detector) describe(s *Step, at incidentKey, i *incident, app *series, alarmed []Key) {
+func (d *Detector) describe(b *bin, at incidentKey, i *incident, app *series, alarmed []Key) {
 	i.Bins++
 	i.Event.Calibrated = i.Event.Calibrated || app.j.calibrated
 	spoke := 0
 	for _, k := range alarmed {
 		x := d.series[k]
-		if k.Class != "" && x.Run >= confirmBins && !slices.Contains(i.Event.Classes, k.Class) {
+		if k.Class != "" && x.Run >= confirmSteps && !slices.Contains(i.Event.Classes, k.Class) {
 			i.Event.Classes = append(i.Event.Classes, k.Class)
 			slices.Sort(i.Event.Classes)
 		}
-		if x.Run < confirmBins && i.Bins > 1 {
+		if x.Run < confirmSteps && i.Bins > 1 {
 			continue
 		}
 		n := 0
@@ -441,16 +482,23 @@ func (d *Detector) describe(s *Step, at incidentKey, i *incident, app *series, a
 	if len(i.Event.Reasons) == 0 {
 		i.Event.Reasons = []string{"a little less success and more attempts, for an hour and longer"}
 	}
-	if other := d.series[Key{App: OtherApp, Group: at.Group}]; other != nil && other.j.ok && other.j.successDown() {
+	if d.othersFail(at.Group, &app.j) {
 		i.OtherFails++
 	}
-	if s.DNS.Known && s.DNS.Asked > 0 {
-		failed := s.DNS.Failed + (s.DNS.Asked - min(s.DNS.Asked, s.DNS.Answered))
-		if float64(failed) > dnsFailedShare*float64(s.DNS.Asked) {
+	if b.dns.Known && b.dns.Asked > 0 {
+		failed := b.dns.Failed + (b.dns.Asked - min(b.dns.Asked, b.dns.Answered))
+		if float64(failed) > dnsFailedShare*float64(b.dns.Asked) {
 			i.DNS++
 		}
 	}
 	i.sum(&app.now, &app.j)
+}
+
+// othersFail says that other apps fail as well, and about as badly as this one: of
+// an app's flows a few always go by no name, and would look like another app's.
+func (d *Detector) othersFail(group string, app *judgement) bool {
+	other := d.series[Key{App: OtherApp, Group: group}]
+	return other != nil && other.Run > 1 && other.j.successDown() && other.j.loss >= likeLoss*app.loss
 }
 
 func (i *incident) sum(b *Bin, j *judgement) {
@@ -537,21 +585,21 @@ func (d *Detector) storm(app *series) bool {
 func (d *Detector) setRecovery(at incidentKey) {
 	for k, x := range d.series {
 		if k.App == at.App && k.Group == at.Group {
-			x.Recovery, x.Slow, x.Run = recoveryBins, slow{}, 0
+			x.Recovery, x.Slow, x.Run = recoverySteps, slow{}, 0
 		}
 	}
 }
 
 // recover follows the storm of reconnects to its end.
-func (d *Detector) recover(start int64, at incidentKey, i *incident, app *series, changed []Event) []Event {
+func (d *Detector) recover(b *bin, at incidentKey, i *incident, app *series, changed []Event) []Event {
 	if app.Recovery > 1 && d.storm(app) {
 		i.Quiet = 0
 		return changed
 	}
-	if i.Quiet++; i.Quiet < confirmBins && app.Recovery > 1 {
+	if i.Quiet++; i.Quiet < confirmSteps && app.Recovery > 1 {
 		return changed
 	}
-	i.Event.RecoveryEnd = start
+	i.Event.RecoveryEnd = b.newer
 	for k, x := range d.series {
 		if k.App == at.App && k.Group == at.Group {
 			x.Recovery = 0
@@ -571,7 +619,7 @@ func (d *Detector) forget(at incidentKey) {
 }
 
 // learn takes the bin into the baselines of series that are well.
-func (d *Detector) learn(start int64, keys []Key) {
+func (d *Detector) learn(b *bin, keys []Key) {
 	frozen := func(k Key) bool {
 		for _, at := range []incidentKey{{k.App, k.Group}, {k.App, ""}} {
 			if i := d.incidents[at]; i != nil && (i.Event.End == 0 || i.Recovering) {
@@ -588,13 +636,13 @@ func (d *Detector) learn(start int64, keys []Key) {
 		}
 		stop := frozen(k) || x.Run > 0
 		anything = anything || stop && k.App != ""
-		if k == total || stop {
+		if k == total || stop || !b.aligned() {
 			continue
 		}
-		x.History.learn(start, featuresOf(&x.now))
+		x.History.learn(b.start, featuresOf(&x.now))
 	}
-	if x := d.series[total]; x != nil && !anything {
-		x.History.learn(start, featuresOf(&x.now))
+	if x := d.series[total]; x != nil && !anything && b.aligned() {
+		x.History.learn(b.start, featuresOf(&x.now))
 	}
 }
 
@@ -602,6 +650,9 @@ func (d *Detector) learn(start int64, keys []Key) {
 type state struct {
 	Version   int           `json:"version"`
 	Last      int64         `json:"last_ns"`
+	Judged    bool          `json:"judged"`
+	DNS       DNS           `json:"dns"`
+	Tap       Tap           `json:"tap"`
 	Series    []seriesState `json:"series"`
 	Incidents []*incident   `json:"incidents"`
 }
@@ -615,7 +666,7 @@ const stateVersion = 1
 
 // MarshalJSON saves the state.
 func (d *Detector) MarshalJSON() ([]byte, error) {
-	s := state{Version: stateVersion, Last: d.last, Series: []seriesState{}, Incidents: []*incident{}}
+	s := state{Version: stateVersion, Last: d.last, Judged: d.judged, DNS: d.dns, Tap: d.tapped, Series: []seriesState{}, Incidents: []*incident{}}
 	for _, k := range d.keys() {
 		s.Series = append(s.Series, seriesState{k, d.series[k]})
 	}
@@ -639,7 +690,7 @@ func (d *Detector) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("detector state: %d series, at most %d", len(s.Series), maxSeries)
 	}
 	n := New()
-	n.last = s.Last
+	n.last, n.judged, n.dns, n.tapped = s.Last, s.Judged, s.DNS, s.Tap
 	for _, x := range s.Series {
 		if x.State == nil || x.State.History == nil {
 			return fmt.Errorf("detector state: series %+v has no history", x.Key)

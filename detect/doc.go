@@ -1,11 +1,12 @@
-// Package detect tells when an app fails, from what a tap counts in bins of
+// Package detect tells when an app fails, from what a tap counts in steps of
 // time: an outage of the app, a network that does not reach it, a resolver that
 // does not answer, a network of ours that fails as a whole, or a tap that has
 // gone blind. The daemon and the report use it alike.
 //
-// It is pure: no clock, no input or output, no randomness. The same bins in the
+// It is pure: no clock, no input or output, no randomness. The same steps in the
 // same order give the same events, and the state can be saved as JSON and
-// loaded again between any two bins.
+// loaded again between any two of them. Package trial holds it against simulated
+// weeks.
 //
 // # Signals
 //
@@ -36,10 +37,15 @@
 //
 // # Verdicts
 //
-// A series alarms in a bin; two bins in a row make an event, which starts with
-// the first of them and ends with the first of two quiet ones. Before a failure
-// is believed the tap itself is judged: where all traffic falls at once, other
-// apps' included and with no more attempts than before, where one direction is
-// missing everywhere, or where capture drops packets, the tap is at fault, and
-// nothing is said about apps.
+// What is judged is a bin of five minutes, one that ends with each step of half as
+// long. Three bins in a row that alarm, of which the first and the last have no
+// time in common, make an event, unless the last step by itself looks well again.
+// So it is told of five and a half to eight minutes after it began if most flows
+// fail, wherever in a bin that is. It begins with the step that brought the first
+// alarm, and ends with the first of as many quiet bins.
+//
+// Before a failure is believed the tap itself is judged: where all traffic falls
+// at once, other apps' included and with no more attempts than before, where one
+// direction is missing everywhere, or where capture drops packets, the tap is at
+// fault, and nothing is said about apps.
 package detect

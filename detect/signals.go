@@ -12,13 +12,15 @@ const (
 	// A signal counts only with an effect that a person would call one.
 	leastLoss      = 0.10 // of the expected success
 	greatLoss      = 0.25 // enough by itself
-	leastPart      = 0.03 // the same in the bin in which it begins
+	likeLoss       = 0.5  // of another app's loss, to be the same failure
 	leastSurge     = 1.25 // attempts per subscriber
 	leastFall      = 0.30 // bytes per flow
+	leastShrink    = 0.30 // bytes of all flows
 	leastFlows     = 12   // in a bin, for a share to be judged
-	vanished       = 0.30 // of the expected attempts or bytes
+	vanished       = 0.20 // of the expected attempts or bytes: what is left when a feast of thrice the usual ends is more
 	vanishedNow    = 0.12 // the same without a season
-	leastExpected  = 20   // attempts in a bin, for their absence to mean something
+	leastExpected  = 20   // attempts of an app in a bin, for their absence to mean something
+	leastOfPart    = 40   // the same of a class, or behind one gateway
 	leastForBytes  = 200  // the same for the absence of bytes, which few flows carry most of
 	slowBins       = 12
 	slowZ          = 2.0
@@ -49,31 +51,40 @@ type judgement struct {
 	answeredLoss      float64 // of the SYN/ACKs alone
 	reset             bool    // success is down by RSTs
 
+	shrunk           bool // there is less volume, and not only less a flow
 	vanishedAttempts bool
 	vanishedBytes    bool
 	oneSided         bool
+	stale            bool // how many there should be is not known: no season, and nothing learned of late
 
 	expectedAttempts, expectedUp, expectedDown float64
 	expectedSuccess                            float64
 }
 
-// judge holds a bin against its baseline. whole says that the series is all of an
-// app.
-func (h *history) judge(start int64, b *Bin, whole bool) (j judgement) {
+// judge holds a bin, and its newer half by itself, against the baseline. whole
+// says that the series is all of an app, in all of the network.
+func (h *history) judge(start int64, b, half *Bin, whole bool) (j, newer judgement) {
 	e, calibrated, ok := h.baseline(start, &floors)
 	if !ok {
-		return j
+		return j, newer
 	}
+	doubled := half.double()
+	j, newer = h.compare(&e, calibrated, b, whole), h.compare(&e, calibrated, &doubled, whole)
+	j.stale = !calibrated && h.stale(start)
+	return j, newer
+}
+
+func (h *history) compare(e *[features]expected, calibrated bool, b *Bin, whole bool) (j judgement) {
 	v := featuresOf(b)
 	j.ok, j.calibrated = true, calibrated
 	j.expectedAttempts = count(e[logAttempts])
 	j.expectedUp, j.expectedDown = count(e[logUp]), count(e[logDown])
 	j.expectedSuccess = share(e[asinCarried])
-	j.judgeAttempts(&v, &e)
-	j.judgeSuccess(b, &v, &e)
-	j.judgeBytes(b, &v, &e)
-	j.judgeAbsence(h, b, &v, &e)
-	// A few flows carry most of a class's bytes; all classes together are steadier.
+	j.judgeAttempts(&v, e)
+	j.judgeSuccess(b, &v, e)
+	j.judgeBytes(b, &v, e)
+	j.judgeAbsence(h, b, &v, e, whole)
+	// A few flows carry most of a part's bytes; all of them together are steadier.
 	j.vanishedBytes = j.vanishedBytes && whole
 	j.oneSided = b.Flows >= leastFlows && float64(b.OneSided) > oneSidedShare*float64(b.Flows)
 	return j
@@ -163,16 +174,20 @@ func (j *judgement) judgeBytes(b *Bin, v *vector, e *[features]expected) {
 	}
 	j.fall = 1 - math.Exp(-d)
 	j.bytes = d / e[logBytes].spread
+	j.shrunk = float64(b.BytesUp+b.BytesDown) <= (1-leastShrink)*(j.expectedUp+j.expectedDown)
 }
 
 // judgeAbsence looks for what is not there at all. It has to be missing both
 // from what the season promises and from what was there just before: a season
 // that a feast has spoiled is not believed, and neither is the fall of an
 // evening.
-func (j *judgement) judgeAbsence(h *history, b *Bin, v *vector, season *[features]expected) {
-	limit := vanishedNow
+func (j *judgement) judgeAbsence(h *history, b *Bin, v *vector, season *[features]expected, whole bool) {
+	limit, least := vanishedNow, float64(leastExpected)
 	if j.calibrated {
 		limit = vanished
+	}
+	if !whole {
+		least = leastOfPart
 	}
 	gone := func(f int, n uint64, least, sampling float64) bool {
 		missing := func(e expected) bool {
@@ -181,7 +196,7 @@ func (j *judgement) judgeAbsence(h *history, b *Bin, v *vector, season *[feature
 		}
 		return missing(season[f]) && missing(h.lately(f))
 	}
-	j.vanishedAttempts = gone(logAttempts, b.Attempts, leastExpected, 1)
+	j.vanishedAttempts = gone(logAttempts, b.Attempts, least, 1)
 	j.vanishedBytes = j.calibrated && j.expectedAttempts >= leastForBytes &&
 		gone(logUp, b.BytesUp, 1, 0) && gone(logDown, b.BytesDown, 1, 0)
 }
@@ -200,14 +215,17 @@ func (j *judgement) alarm() bool {
 	case j.successDown():
 		return j.attemptsUp() || j.bytesDown() || j.loss >= greatLoss
 	}
-	// Success may be invisible (a mirror of one direction). Then both others
-	// have to speak, and clearly.
-	return j.calibrated && j.attempts >= zAlarm && j.surge >= 1.5 && j.bytes >= zAlarm && j.fall >= 0.5
+	// Success may be invisible: a mirror of one direction, or servers that fail
+	// only after a few words. Then both others have to speak, and clearly; and
+	// volume has to be missing, for at a feast there are many short flows too.
+	return j.calibrated && j.shrunk && j.attempts >= zAlarm && j.surge >= 1.5 && j.bytes >= zAlarm && j.fall >= 0.5
 }
 
-// uneasy says that a part of the bin may have failed: an outage seldom begins
-// with a bin. It counts as the first of two bins if the next one alarms.
-func (j *judgement) uneasy() bool { return j.ok && j.success >= zAlarm && j.loss >= leastPart }
+// begins says that the bin may be the first of an outage: that something is missing
+// is no alarm where it is not known how much there should be.
+func (j *judgement) begins() bool {
+	return j.alarm() && (j.successDown() || !j.stale)
+}
 
 // stays says that an event goes on.
 func (j *judgement) stays() bool {

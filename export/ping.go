@@ -1,14 +1,17 @@
 package export
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/steps"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -22,15 +25,29 @@ const PingPeriod = 10 * time.Second
 //
 // Quantiles come from buckets that grow by 9 %: they are off by 4.4 % at most.
 // Mean and counts are exact.
+//
+// Below a class come its groups of servers, where the engine follows them
+// (probe.Config.Servings): see ByServers.
 type Ping struct {
-	out  io.Writer
-	csv  bool
-	last *probe.Snapshot
-	line []byte
+	out     io.Writer
+	csv     bool
+	last    *probe.Snapshot
+	servers servers
+	line    []byte
 }
 
 // NewPing returns a Ping that writes to out: JSON Lines, or CSV with a heading.
-func NewPing(out io.Writer, csv bool) *Ping { return &Ping{out: out, csv: csv} }
+func NewPing(out io.Writer, csv bool) *Ping {
+	return &Ping{out: out, csv: csv, servers: servers{known: map[serverKey]*serverFacts{}, sites: map[string][]steps.Step{}}}
+}
+
+// ByServers tells the autonomous systems of the groups of servers, 0 for one that
+// is not known. Groups come of themselves where snapshots have Servings: a site is
+// a step in the least round-trip times of an app's server addresses, found once a
+// minute of packet time among those seen so far, and numbered from the nearest
+// on. Their quantiles are over connections, each weighted by its samples, from
+// buckets of 19 %; their least is that of the connections' whole lives.
+func (p *Ping) ByServers(asOf func(netip.Addr) (number uint32, name string)) { p.servers.asOf = asOf }
 
 // Observe writes the lines of the time since the last call: one for each class
 // that had packets.
@@ -39,13 +56,18 @@ func (p *Ping) Observe(s *probe.Snapshot) error {
 	if p.last == nil && p.csv {
 		_, err = io.WriteString(p.out, strings.Join(pingColumns(), ",")+"\n")
 	}
+	classes, groups := p.servers.collect(s)
+	order := sortedGroups(groups)
 	for i := range s.Classes {
 		var before flows.Counters
 		if p.last != nil && i < len(p.last.Classes) {
 			before = p.last.Classes[i].Counters
 		}
 		if err == nil {
-			err = p.class(s, &s.Classes[i], &before)
+			err = p.class(s, &s.Classes[i], &before, classes[uint8(i)])
+		}
+		for ; err == nil && len(order) > 0 && int(order[0].class) == i; order = order[1:] {
+			err = p.group(s, &s.Classes[i], &order[0], groups[order[0]])
 		}
 	}
 	p.last = s
@@ -61,22 +83,13 @@ type field struct {
 	text        bool
 }
 
-func (p *Ping) class(s *probe.Snapshot, c *probe.ClassSnapshot, before *flows.Counters) error {
+func (p *Ping) class(s *probe.Snapshot, c *probe.ClassSnapshot, before *flows.Counters, followed *groupFigures) error {
 	const up, down = flows.Up, flows.Down
 	if c.Packets[up]+c.Packets[down] == before.Packets[up]+before.Packets[down] {
 		return nil
 	}
-	start := s.First
-	if p.last != nil {
-		start = p.last.Time
-	}
-	list := []field{
-		{"start", formatTime(start), true},
-		{"end", formatTime(s.Time), true},
-		{"app", c.App, true},
-		{"class", c.Class, true},
-		{"flows_active", strconv.FormatInt(c.Active, 10), false},
-	}
+	list := append(p.heading(s, c), field{"flows_active", strconv.FormatInt(c.Active, 10), false})
+	list = p.servers.appendServers(list, c.App, nil, followed)
 	list = appendRTT(list, "server", &c.RTT[up], &before.RTT[up])
 	list = appendRTT(list, "access", &c.RTT[down], &before.RTT[down])
 	for d, name := range []string{"uplink", "downlink"} {
@@ -88,6 +101,36 @@ func (p *Ping) class(s *probe.Snapshot, c *probe.ClassSnapshot, before *flows.Co
 			number(name+"_lost_after_tap", again-min(again, lostBefore)),
 			number(name+"_out_of_order", c.OutOfOrder[d]-before.OutOfOrder[d]))
 	}
+	return p.write(list)
+}
+
+// group writes the line of a group of servers.
+func (p *Ping) group(s *probe.Snapshot, c *probe.ClassSnapshot, g *serverGroup, f *groupFigures) error {
+	list := append(p.heading(s, c), field{name: "flows_active"})
+	list = p.servers.appendServers(list, c.App, g, f)
+	list = appendFollowed(list, "server", f, int(flows.Up))
+	list = appendFollowed(list, "access", f, int(flows.Down))
+	for d, name := range []string{"uplink", "downlink"} {
+		list = append(list,
+			number(name+"_segments", f.Segments[d]), number(name+"_lost_before_tap", f.LostBefore[d]),
+			number(name+"_lost_after_tap", f.Retransmitted[d]-min(f.Retransmitted[d], f.LostBefore[d])),
+			number(name+"_out_of_order", f.OutOfOrder[d]))
+	}
+	return p.write(list)
+}
+
+// heading is what every line begins with.
+func (p *Ping) heading(s *probe.Snapshot, c *probe.ClassSnapshot) []field {
+	start, end := p.period(s)
+	return []field{
+		{"start", formatTime(start), true},
+		{"end", formatTime(end), true},
+		{"app", c.App, true},
+		{"class", c.Class, true},
+	}
+}
+
+func (p *Ping) write(list []field) error {
 	p.line = p.line[:0]
 	for i, f := range list {
 		p.line = p.append(p.line, i, f)
@@ -99,6 +142,21 @@ func (p *Ping) class(s *probe.Snapshot, c *probe.ClassSnapshot, before *flows.Co
 	return err
 }
 
+// period returns what the lines cover. A snapshot comes with the first packet
+// beyond the end of a period, however much later that is: all that has been
+// counted since the one before belongs to the period in which that was.
+func (p *Ping) period(s *probe.Snapshot) (start, end int64) {
+	start = s.First
+	if p.last != nil {
+		start = p.last.Time
+	}
+	end = start - start%int64(PingPeriod) + int64(PingPeriod)
+	if p.last != nil {
+		start = end - int64(PingPeriod)
+	}
+	return start, min(end, max(s.Time, start))
+}
+
 func (p *Ping) append(b []byte, i int, f field) []byte {
 	switch {
 	case i > 0:
@@ -107,16 +165,25 @@ func (p *Ping) append(b []byte, i int, f field) []byte {
 		b = append(b, '{')
 	}
 	if p.csv {
-		return append(b, f.value...)
+		return append(b, cellOf(f.value)...)
 	}
 	b = append(strconv.AppendQuote(b, f.name), ':')
 	switch {
 	case f.text:
-		return strconv.AppendQuote(b, f.value)
+		quoted, _ := json.Marshal(f.value) // a string always can be
+		return append(b, quoted...)
 	case f.value == "":
 		return append(b, "null"...)
 	}
 	return append(b, f.value...)
+}
+
+// cellOf quotes what has a comma, a quote or a line break in it (RFC 4180).
+func cellOf(text string) string {
+	if !strings.ContainsAny(text, ",\"\r\n") {
+		return text
+	}
+	return `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
 }
 
 func number(name string, n uint64) field { return field{name, strconv.FormatUint(n, 10), false} }
@@ -156,7 +223,10 @@ func quantile(now, before *flows.Histogram, q float64) float64 {
 
 // pingColumns are the names of the columns in their order.
 func pingColumns() []string {
-	columns := []string{"start", "end", "app", "class", "flows_active"}
+	columns := []string{
+		"start", "end", "app", "class", "flows_active",
+		"group", "site", "site_rtt_s", "asn", "as_name", "servers", "connections",
+	}
 	for _, side := range []string{"server", "access"} {
 		columns = append(columns, side+"_rtt_samples")
 		for _, what := range []string{"least", "median", "p95", "mean"} {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nametap/nametap/analysis/forecast/live"
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/probe"
@@ -25,9 +26,16 @@ type Config struct {
 	// Interfaces are those that will be captured from. They are on the page,
 	// at 0, before the source tells of them.
 	Interfaces []string
+	// Workers is how many there are, 0 for one, and Fanout how frames are
+	// divided among them.
+	Workers int
+	Fanout  capture.FanoutInfo
 	// Status tells the health of the tap and the outages; nil where nobody
 	// watches: then nothing is healthy and nothing fails.
 	Status func() watch.Status
+	// Forecasts tells what is expected of the classes, in the order of the
+	// snapshots'; nil where nobody forecasts.
+	Forecasts func() []live.Class
 }
 
 // Collector is the prometheus.Collector of one engine. It takes one snapshot a
@@ -96,6 +104,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	last := c.reload
 	c.mu.Unlock()
 	e := emitter{ch: ch, cfg: &c.cfg, reload: last, status: c.status(), interfaces: interfaces(c.cfg.Interfaces, s.Source.Interfaces)}
+	if c.cfg.Forecasts != nil {
+		e.forecasts = c.cfg.Forecasts()
+	}
 	for _, f := range c.families {
 		e.desc, e.family = f.desc, f.family
 		f.emit(&e, s)
@@ -115,6 +126,7 @@ type emitter struct {
 	cfg        *Config
 	reload     reload
 	status     watch.Status
+	forecasts  []live.Class
 	interfaces []capture.InterfaceStats
 	desc       *prometheus.Desc
 	family     *family

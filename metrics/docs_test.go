@@ -78,6 +78,9 @@ func docs() string {
 		{"verdict of `outage_active`, `outage_events_total`", list(verdicts[namespace+"outage_active"])},
 		{"reason of `tap_problem`", list(reasons[namespace+"tap_problem"])},
 		{"rating", list(labelValues["rating"])},
+		{"method of `capture_fanout_info`", list(labelValues["method"])},
+		{"kind of `capture_fanout_exceptions_total`", list(labelValues["kind"])},
+		{"horizon", list(labelValues["horizon"])},
 		{"reason of `gtp_sessions_ended_total`", list(reasons[namespace+"gtp_sessions_ended_total"])},
 	} {
 		fmt.Fprintf(b, "| %s | %s |\n", l.label, l.values)

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/nametap/nametap/capture"
@@ -63,6 +64,13 @@ func level(name, help string, get func(*probe.Snapshot) float64) family {
 	}}
 }
 
+// measured returns a gauge of what a reason of the tap's health is told by.
+func measured(name string, r watch.Reason, help string) family {
+	return family{name: name, kind: gauge, help: help, emit: func(e *emitter, _ *probe.Snapshot) {
+		e.value(e.status.Measured[r])
+	}}
+}
+
 // classTotal returns a counter by class.
 func classTotal(name, help string, get func(*flows.Counters) uint64) family {
 	return family{name: name, kind: counter, labels: classLabels, help: help, emit: func(e *emitter, s *probe.Snapshot) {
@@ -79,6 +87,18 @@ func ofClass(name string, k kind, help string, get func(*probe.ClassSnapshot) in
 		for i := range s.Classes {
 			c := &s.Classes[i]
 			e.value(float64(get(c)), c.App, c.Class)
+		}
+	}}
+}
+
+// ofNetworks returns a counter or gauge by class and length of prefix.
+func ofNetworks(name string, k kind, help string, get func(*probe.ClassSnapshot) *probe.NetworkCounts) family {
+	return family{name: name, kind: k, labels: with("prefix_length"), help: help, emit: func(e *emitter, s *probe.Snapshot) {
+		for i := range s.Classes {
+			c := &s.Classes[i]
+			for l, n := range get(c) {
+				e.value(float64(n), c.App, c.Class, strconv.Itoa(probe.PrefixLengths[l]))
+			}
 		}
 	}}
 }
@@ -160,10 +180,14 @@ var sections = []section{
 			func(c *probe.ClassSnapshot) int { return c.ActiveSubscribers }),
 		ofClass("servers_active", gauge, "Server addresses with a packet in the last 5 minutes of packet time.",
 			func(c *probe.ClassSnapshot) int { return c.ActiveServers }),
+		ofNetworks("server_networks_active", gauge, "IPv4 networks of so long a prefix that servers with a packet in the last 5 minutes of packet time are in.",
+			func(c *probe.ClassSnapshot) *probe.NetworkCounts { return &c.ActiveNetworks }),
 		ofClass("subscribers_seen_total", counter, "Distinct subscribers since the start. One that was forgotten for want of room counts again.",
 			func(c *probe.ClassSnapshot) int { return c.Subscribers }),
 		ofClass("servers_seen_total", counter, "Distinct server addresses since the start. One that was forgotten for want of room counts again.",
 			func(c *probe.ClassSnapshot) int { return c.Servers }),
+		ofNetworks("server_networks_seen_total", counter, "Distinct IPv4 networks of so long a prefix that servers have been in since the start. One that was forgotten for want of room counts again.",
+			func(c *probe.ClassSnapshot) *probe.NetworkCounts { return &c.Networks }),
 		classHistogram("flow_duration_seconds", durationBounds, "First to last packet of flows that ended.",
 			func(c *flows.Counters) *flows.Histogram { return &c.Duration }),
 		classHistogram("flow_uplink_size_bytes", sizeBounds, "IP bytes from subscriber to server of flows that ended.",
@@ -234,7 +258,7 @@ var sections = []section{
 				}
 			},
 		},
-		total("naming_drift_total", "Names met under an app's domains that no class matches. A name counts again after it was forgotten or the rules changed, and once for each of 64 groups of subscribers.",
+		total("naming_drift_total", "Names met under an app's domains that no class matches. A name counts again after it was forgotten or the rules changed, and once for each group of subscribers, of which a worker has 64.",
 			func(s *probe.Snapshot) uint64 { return s.Drift }),
 		total("stream_starts_refused_total", "ClientHellos in several segments, and DNS over TCP, that were not put together for want of room.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.StreamsRefused }),
@@ -265,11 +289,13 @@ var sections = []section{
 			func(s *probe.Snapshot) uint64 { return s.Tables.Hits }),
 		total("dnsmap_evictions_total", "Entries given up for want of room.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.EntriesEvicted }),
+		total("dnsmap_refusals_total", "Answers that a full map did not take in, because flows use what it holds.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.EntriesRefused }),
 		total("dnsmap_expired_total", "Entries that outlived their stale period.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.EntriesExpired }),
 		level("dnsmap_last_evicted_age_seconds", "How old the answer was that was given up last for want of room: how far back the map reaches. 0 before the first.",
 			func(s *probe.Snapshot) float64 { return seconds(s.Tables.LastEvictedAge) }),
-		level("names_interned", "Distinct names held, each once for every one of 64 groups of subscribers that met it.",
+		level("names_interned", "Distinct names held, each once for every group of subscribers that met it; a worker has 64 groups.",
 			func(s *probe.Snapshot) float64 { return float64(s.Tables.Names) }),
 		total("names_refused_total", "Times a name was not taken in for want of room.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.NamesRefused }),
@@ -298,6 +324,38 @@ var sections = []section{
 			func(s *probe.Snapshot) uint64 { return s.Source.Filtered }),
 		total("capture_wild_times_total", "Frames whose time stood alone among its neighbours and was replaced.",
 			func(s *probe.Snapshot) uint64 { return s.Source.WildTimes }),
+		{
+			name: "capture_workers", kind: gauge,
+			help: "Workers that frames are divided among.",
+			emit: func(e *emitter, _ *probe.Snapshot) { e.value(float64(max(e.cfg.Workers, 1))) },
+		},
+		{
+			name: "capture_fanout_info", kind: gauge, labels: []string{"method"},
+			help: "How frames are divided among workers: 1 for the method in use. " +
+				"ebpf: by the subscriber, in whatever tunnel; cbpf: by the subscriber where headers are simple, other flows may stay unnamed; " +
+				"hash: by outer addresses and ports, most flows stay unnamed by DNS; none: there is one worker.",
+			emit: func(e *emitter, _ *probe.Snapshot) {
+				for m := range capture.FanoutMethods {
+					e.truth(m == e.cfg.Fanout.Method, m.String())
+				}
+			},
+		},
+		{
+			name: "capture_fanout_exceptions_total", kind: counter, labels: []string{"kind"},
+			help: "Frames that were not simply divided by the subscriber (ebpf only). " +
+				"undecided: both or neither end is one by its prefix, and the higher port decided; followed: later fragments that went where the first did; " +
+				"stray: fragments without their first, which may have reached the wrong worker; control: GTP-C and PFCP; not_ip: neither IPv4 nor IPv6.",
+			emit: func(e *emitter, _ *probe.Snapshot) {
+				c := e.cfg.Fanout.Counts()
+				e.value(float64(c.Undecided), "undecided")
+				e.value(float64(c.Followed), "followed")
+				e.value(float64(c.Stray), "stray")
+				e.value(float64(c.Control), "control")
+				e.value(float64(c.NotIP), "not_ip")
+			},
+		},
+		total("worker_answers_missed_total", "Addresses in DNS answers that a worker did not hear of from another one, because it was behind. They are missing from its evidence \"server\" only.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.FactsMissed }),
 		total("capture_bad_fractions_total", "Frames whose time had a fraction of a second or more; it was carried over.",
 			func(s *probe.Snapshot) uint64 { return s.Source.BadFractions }),
 		level("capture_last_packet_timestamp_seconds", "Packet time of the newest frame. 0 before the first.",
@@ -328,6 +386,8 @@ var sections = []section{
 			func(s *probe.Snapshot) uint64 { return s.DuplicateBytes }),
 		level("gtp_sessions", "Sessions of the control plane that are known now.",
 			func(s *probe.Snapshot) float64 { return float64(s.GTP.Sessions) }),
+		level("gtp_sessions_limit", "The most sessions that there is room for.",
+			func(s *probe.Snapshot) float64 { return float64(s.Tables.SessionsCap) }),
 		level("gtp_endpoints", "Tunnel endpoints of the known sessions.",
 			func(s *probe.Snapshot) float64 { return float64(s.GTP.Endpoints) }),
 		level("gtp_gateways", "Tunnel gateways in front of which packets without a known session were seen.",
@@ -407,6 +467,30 @@ var sections = []section{
 		apnTotal("apn_tcp_rst_segments_total", "RST segments in tunnels.",
 			func(c *probe.APNCounters) uint64 { return c.RST }),
 	}},
+	{"Overload", []family{
+		level("overload_ring_pressure_ratio", "How full the fullest capture ring was when it was last read. At 0.5 server names are left out, at 0.75 round-trip times too, below 0.25 everything is done again.",
+			func(s *probe.Snapshot) float64 { return float64(s.Overload.Pressure) / 100 }),
+		{
+			name: "overload_shedding", kind: gauge, labels: []string{"work"},
+			help: "Whether optional work is left out now, so that no packet is lost: 1 or 0. sni: to look for server names in flows that begin; rtt: to take round-trip times.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				for w, left := range s.Overload.Shedding {
+					e.truth(left, probe.Work(w).String())
+				}
+			},
+		},
+		{
+			name: "overload_uncovered_segments_total", kind: counter, labels: []string{"work"},
+			help: "TCP segments that passed while the work was left out: of all uplink and downlink packets, the share that its results do not cover.",
+			emit: func(e *emitter, s *probe.Snapshot) {
+				for w, n := range s.Overload.Segments {
+					e.value(float64(n), probe.Work(w).String())
+				}
+			},
+		},
+		total("overload_unexamined_flows_total", "Flows in whose first bytes no server name was looked for. They are named by other evidence.",
+			func(s *probe.Snapshot) uint64 { return s.Overload.Unexamined }),
+	}},
 	{"Tables", []family{
 		level("flow_table_entries", "Places taken in the flow tables. A closed flow keeps its place for late segments.",
 			func(s *probe.Snapshot) float64 { return float64(s.Tables.Flows) }),
@@ -416,8 +500,16 @@ var sections = []section{
 			func(s *probe.Snapshot) uint64 { return s.Tables.FlowsEvicted }),
 		total("tcp_holes_dropped_total", "Gaps in streams that were forgotten for want of room. A segment that fills one counts as a repeat of what was seen.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.HolesDropped }),
+		total("orientation_evictions_total", "Connections whose ends are both or neither subscribers by their prefix, and of which it was forgotten for want of room which end is.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.SidesForgotten }),
+		total("late_answers_hurried_total", "Flows that could not wait a second for their DNS answer for want of room.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.LateHurried }),
+		total("duplicate_window_cut_total", "Packets that were forgotten for want of room before a copy of theirs would have been too late to count as one.",
+			func(s *probe.Snapshot) uint64 { return s.Tables.CopiesUnwatched }),
 		total("server_roster_evictions_total", "Servers forgotten for want of room in what evidence `server` rests on.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.RosterEvicted }),
+		level("subscriber_classes_limit", "The most pairs of subscriber and class that there is room for; subscribers_seen_total and subscribers_active count in these.",
+			func(s *probe.Snapshot) float64 { return float64(s.Tables.SubscribersCap) }),
 		total("presence_refused_total", "Sightings of subscribers and servers that found no room: those gauges are too low.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.PresenceRefused }),
 	}},
@@ -436,6 +528,24 @@ var sections = []section{
 				}
 			},
 		},
+		measured("tap_drops_ratio", watch.Drops,
+			"Packets that were on the wire and not captured, of all, in five minutes."),
+		measured("tap_one_direction_ratio", watch.OneDirection,
+			"Connections that went on with nothing seen of the other end, of all that began in five minutes."),
+		measured("tap_duplicates_ratio", watch.Duplicates,
+			"Copies among the packets of five minutes."),
+		measured("tap_unseen_bytes_ratio", watch.UnseenBytes,
+			"Payload bytes that were acknowledged but never passed the tap, of all, in five minutes."),
+		measured("tap_dns_answers_per_subscriber", watch.DNSMissing,
+			"DNS answers per active subscriber in five minutes. 0 where there are too few subscribers or connections to tell."),
+		measured("tap_encrypted_dns_ratio", watch.EncryptedDNS,
+			"Flows to resolvers that cannot be read, of these and plain DNS answers, in five minutes."),
+		measured("tap_names_missing_ratio", watch.NamesMissing,
+			"Flows of apps to servers that only other subscribers' answers named, of all that were named in five minutes."),
+		measured("tap_watched_seconds", watch.WarmUp,
+			"Packet time since the first packet, up to the 1200 s that a tap takes to warm up."),
+		measured("tap_silence_seconds", watch.NoPackets,
+			"Packet time since the last packet."),
 		{
 			name: "outage_active", kind: gauge, labels: with("verdict"),
 			help: "Whether an outage of the class lasts, by what it was found to be: 1 or 0. An outage that only the whole of an app shows is on all of its classes.",
@@ -457,6 +567,7 @@ var sections = []section{
 			},
 		},
 	}},
+	{"Forecast", forecasts()},
 	{"Daemon", []family{
 		{
 			name: "build_info", kind: gauge, labels: []string{"version", "commit", "goversion", "features"},

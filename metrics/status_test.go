@@ -80,3 +80,24 @@ func TestOutageEvents(t *testing.T) {
 		t.Errorf("%g events, want 2", sum)
 	}
 }
+
+// TestMeasured: each reason of the tap's health is told by a number, and it is on
+// the page.
+func TestMeasured(t *testing.T) {
+	c := fixed(zero("other/other"))
+	var s watch.Status
+	for r := range s.Measured {
+		s.Measured[r] = 0.25 + float64(r)
+	}
+	c.cfg.Status = func() watch.Status { return s }
+	page := samples(t, gather(t, c))
+	for name, r := range map[string]watch.Reason{
+		"drops_ratio": watch.Drops, "one_direction_ratio": watch.OneDirection, "duplicates_ratio": watch.Duplicates,
+		"unseen_bytes_ratio": watch.UnseenBytes, "dns_answers_per_subscriber": watch.DNSMissing, "encrypted_dns_ratio": watch.EncryptedDNS,
+		"names_missing_ratio": watch.NamesMissing, "watched_seconds": watch.WarmUp, "silence_seconds": watch.NoPackets,
+	} {
+		if got := page[namespace+"tap_"+name]; got != s.Measured[r] {
+			t.Errorf("tap_%s is %g, want %g", name, got, s.Measured[r])
+		}
+	}
+}

@@ -31,10 +31,14 @@ type diagSocket struct {
 	fd  int
 	seq uint32
 	buf []byte
+	// answers are the DNS answers in the same namespace; nil where they may
+	// not be read.
+	answers *answers
 }
 
-// openDiag opens a socket in the network namespace of this thread.
-func openDiag() (*diagSocket, error) {
+// openDiag opens a socket in the network namespace of this thread. Names is told
+// of the DNS answers there, where that is allowed.
+func openDiag(names *Names) (*diagSocket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -46,10 +50,17 @@ func openDiag() (*diagSocket, error) {
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
 	// The kernel fills up to 32 KiB a read (net/netlink/af_netlink.c).
-	return &diagSocket{fd: fd, buf: make([]byte, 64<<10)}, nil
+	d := &diagSocket{fd: fd, buf: make([]byte, 64<<10)}
+	d.answers, _ = openAnswers(names) // nil is counted as skipped
+	return d, nil
 }
 
-func (d *diagSocket) close() { _ = unix.Close(d.fd) }
+func (d *diagSocket) close() {
+	_ = unix.Close(d.fd)
+	if d.answers != nil {
+		d.answers.close()
+	}
+}
 
 // dump calls each for every TCP connection of the namespace, both families.
 func (d *diagSocket) dump(each func(*diagMessage)) (bad int, err error) {

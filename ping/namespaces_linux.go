@@ -32,21 +32,22 @@ type namespace struct {
 // those that nobody else uses any more are closed at the next scan.
 type namespaces struct {
 	own   uint64
+	names *Names
 	known map[uint64]*namespace
 	// unseen counts the processes whose namespace may not be known.
 	unseen int
 }
 
-func newNamespaces() (*namespaces, error) {
+func newNamespaces(names *Names) (*namespaces, error) {
 	own, err := namespaceOf("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, err
 	}
-	diag, err := openDiag()
+	diag, err := openDiag(names)
 	if err != nil {
 		return nil, err
 	}
-	return &namespaces{own: own, known: map[uint64]*namespace{own: {inode: own, diag: diag}}}, nil
+	return &namespaces{own: own, names: names, known: map[uint64]*namespace{own: {inode: own, diag: diag}}}, nil
 }
 
 func (n *namespaces) close() {
@@ -107,7 +108,7 @@ func (n *namespaces) found(inode uint64, path, name string) {
 		return
 	}
 	var err error
-	ns.diag, err = openDiagIn(path, inode)
+	ns.diag, err = n.openDiagIn(path, inode)
 	ns.refused = errors.Is(err, fs.ErrPermission)
 	if errors.Is(err, fs.ErrNotExist) {
 		delete(n.known, inode) // gone since it was listed: nothing is missed
@@ -138,8 +139,8 @@ func mountedNamespace(path string) (inode uint64, ok bool) {
 }
 
 // openDiagIn opens a socket in another network namespace.
-func openDiagIn(path string, inode uint64) (diag *diagSocket, err error) {
-	onLostThread(func() { diag, err = enter(path, inode) })
+func (n *namespaces) openDiagIn(path string, inode uint64) (diag *diagSocket, err error) {
+	onLostThread(func() { diag, err = enter(path, inode, n.names) })
 	return diag, err
 }
 
@@ -162,7 +163,7 @@ func onLostThread(f func()) {
 	<-done
 }
 
-func enter(path string, inode uint64) (*diagSocket, error) {
+func enter(path string, inode uint64, names *Names) (*diagSocket, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
@@ -178,5 +179,5 @@ func enter(path string, inode uint64) (*diagSocket, error) {
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
 		return nil, os.NewSyscallError("setns", err)
 	}
-	return openDiag()
+	return openDiag(names)
 }

@@ -67,6 +67,9 @@ type Skipped struct {
 	// Processes of other users: their namespaces cannot be known of, nor
 	// their sockets be told apart (that takes CAP_SYS_PTRACE).
 	Processes int
+	// Answers counts network namespaces whose DNS answers may not be read (that
+	// takes CAP_NET_RAW): their connections have no names.
+	Answers int
 	// Messages of the kernel that made no sense.
 	Messages int
 	// Connections beyond what fits in a table.

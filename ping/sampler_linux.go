@@ -11,8 +11,9 @@ type Sampler struct {
 	interval   time.Duration
 	namespaces *namespaces
 	owners     *owners
-	before     map[socketKey]Info
-	now        map[socketKey]Info
+	names      *Names
+	before     map[socketKey]known
+	now        map[socketKey]known
 	alive      map[uint32]struct{} // inodes of the sample that is under way
 	active     int                 // connections in the sample before
 	last       time.Time
@@ -22,14 +23,25 @@ type Sampler struct {
 // network namespace.
 type socketKey struct{ namespace, cookie uint64 }
 
+// known is what is kept of a socket from one sample to the next. The name is that
+// which its remote address had when it was first seen.
+type known struct {
+	Info
+	name string
+}
+
 // NewSampler opens what it needs in its own network namespace. Interval is what
 // the first Sample takes for its period.
 func NewSampler(interval time.Duration) (*Sampler, error) {
-	n, err := newNamespaces()
+	names := &Names{}
+	n, err := newNamespaces(names)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read TCP connections: %w; sock_diag needs a kernel with CONFIG_INET_TCP_DIAG", err)
 	}
-	return &Sampler{interval: interval, namespaces: n, owners: newOwners(), before: map[socketKey]Info{}, now: map[socketKey]Info{}, alive: map[uint32]struct{}{}}, nil
+	return &Sampler{
+		interval: interval, namespaces: n, owners: newOwners(), names: names,
+		before: map[socketKey]known{}, now: map[socketKey]known{}, alive: map[uint32]struct{}{},
+	}, nil
 }
 
 // Close gives the sockets back.
@@ -60,6 +72,9 @@ func (s *Sampler) Sample(at time.Time) (*Sample, error) {
 		if ns.diag == nil {
 			out.Skipped.Namespaces++
 			continue
+		}
+		if ns.diag.answers == nil {
+			out.Skipped.Answers++
 		}
 		first := len(out.Connections)
 		bad, dumpErr := ns.diag.dump(func(m *diagMessage) {
@@ -103,22 +118,21 @@ func (s *Sampler) connection(ns *namespace, m *diagMessage, period time.Duration
 	if _, twice := s.now[key]; twice {
 		return Connection{}, false
 	}
-	s.now[key] = m.info
+	before, met := s.before[key]
+	if !met {
+		before.name = s.names.Of(m.remote.Addr())
+	}
+	s.now[key] = known{m.info, before.name}
 	c := Connection{
-		Local: m.local, Remote: m.remote, Namespace: ns.inode, NamespaceName: ns.name,
-		UID: int64(m.uid), Info: m.info,
+		Local: m.local, Remote: m.remote, Name: before.name, Namespace: ns.inode, NamespaceName: ns.name,
+		UID: int64(m.uid), Info: m.info, Counts: m.info.Since(&before.Info),
 	}
-	before, known := s.before[key]
 	switch {
-	case known:
-		c.Counts = m.info.Since(&before)
-		return c, Active(&m.info, &before, period)
+	case met:
+		return c, Active(&m.info, &before.Info, period)
 	case ns.sampled:
-		// It was not there at the sample before: all it has counted is of
-		// this period.
-		c.Counts = m.info.Since(&before)
-		return c, true
+		return c, true // not there at the sample before: all it has counted is of this period
 	}
-	c.Counts, c.WholeLife = m.info.Since(&before), true
+	c.WholeLife = true
 	return c, recent(&m.info, period)
 }

@@ -222,6 +222,7 @@ func (s Skipped) String() string {
 	}
 	add(s.Namespaces, "network namespaces that may not be entered (needs CAP_SYS_ADMIN)")
 	add(s.Processes, "processes that may not be looked at (needs CAP_SYS_PTRACE)")
+	add(s.Answers, "network namespaces whose DNS answers, and with them names, may not be read (needs CAP_NET_RAW)")
 	add(s.Messages, "messages of the kernel that could not be read")
 	add(s.Connections, "connections beyond the tables' caps")
 	return strings.Join(parts, "; ")

@@ -14,6 +14,8 @@ type Cell struct {
 	Bytes         [2]uint64 `json:"bytes,omitzero"`
 	Packets       [2]uint64 `json:"packets,omitzero"`
 	Retransmitted [2]uint64 `json:"retransmitted,omitzero"`
+	// LostBefore counts those of Retransmitted that were lost before the tap.
+	LostBefore [2]uint64 `json:"lost_before,omitzero"`
 
 	Opened      uint64 `json:"opened,omitzero"`
 	Attempts    uint64 `json:"attempts,omitzero"`
@@ -50,6 +52,7 @@ func (c *Cell) add(o *Cell) {
 		c.Bytes[d] += o.Bytes[d]
 		c.Packets[d] += o.Packets[d]
 		c.Retransmitted[d] += o.Retransmitted[d]
+		c.LostBefore[d] += o.LostBefore[d]
 		if n := c.Samples[d] + o.Samples[d]; n > 0 {
 			c.RTT[d] = (c.RTT[d]*float64(c.Samples[d]) + o.RTT[d]*float64(o.Samples[d])) / float64(n)
 			c.Samples[d] = n
@@ -83,6 +86,7 @@ func cellBetween(a, b *probe.ClassSnapshot) Cell {
 		c.Bytes[d] = b.Bytes[d] - a.Bytes[d]
 		c.Packets[d] = b.Packets[d] - a.Packets[d]
 		c.Retransmitted[d] = b.Retransmitted[d] - a.Retransmitted[d]
+		c.LostBefore[d] = b.LostBefore[d] - a.LostBefore[d]
 		c.RTT[d], c.Samples[d] = medianBetween(&a.RTT[d], &b.RTT[d])
 	}
 	for r := range c.Experience {

@@ -33,6 +33,9 @@ const (
 	NoPackets
 	// Blind: the outage detector found that all traffic fell at once.
 	Blind
+	// PortSilent: an interface that had its part of the packets delivers none,
+	// while others go on.
+	PortSilent
 
 	// Reasons is their number.
 	Reasons
@@ -70,6 +73,7 @@ var criteria = [Reasons]criterion{
 	NamesMissing: {"names_missing", 0.5, "Flows of apps that only other subscribers' answers named, of all that were named."},
 	WarmUp:       {"warm_up", warmUp.Seconds(), "Seconds since the first packet. Connections whose names were resolved before it have none yet; outages are not judged."},
 	NoPackets:    {"no_packets", silence.Seconds(), "Seconds since the last packet."},
+	PortSilent:   {"port_silent", portSilence.Seconds(), "Seconds since the last packet of an interface that had its part of them, while others go on. Look at its link and at the mirror session."},
 	Blind:        {"blind", 1, "All traffic fell at once, or one direction of it: the detector says nothing of apps."},
 }
 
@@ -141,6 +145,7 @@ func (w *Watcher) measure() (p [Reasons]problem) {
 	} else {
 		p[Blind] = problem{measured: true}
 	}
+	p[PortSilent] = w.silentPort()
 	return p
 }
 

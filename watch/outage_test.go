@@ -57,11 +57,15 @@ func TestOutage2014(t *testing.T) {
 		t.Fatalf("%d events, want one", len(events))
 	}
 	found := events[0]
-	if late := time.Duration(found.Detected - begin.UnixNano()); late < 0 || late > 10*time.Minute+time.Second {
+	if late := time.Duration(found.Detected - begin.UnixNano()); late < 0 || late > 9*time.Minute {
 		t.Errorf("found %v after it began", late)
+	} else {
+		t.Logf("found %v after it began", late)
 	}
-	if found.App != "whatsapp" || found.Verdict != detect.AppFailure {
-		t.Errorf("called %s of %s", found.Verdict, found.App)
+	for _, e := range told {
+		if e.App != "whatsapp" || e.Verdict != detect.AppFailure {
+			t.Errorf("called %s of %s", e.Verdict, e.App)
+		}
 	}
 	if found.End == 0 {
 		t.Error("it has no end")

@@ -75,6 +75,7 @@ type tick struct {
 	oneSided                    uint64    // of a hundred attempts
 	upOnly                      bool
 	frames, dropped, duplicates uint64
+	deadPort                    bool   // the first of the two, which has a third of the frames
 	unseen                      uint64 // of a thousand bytes
 	queries, responses          uint64
 	encrypted                   uint64
@@ -119,6 +120,10 @@ func (x *tap) apply(d *tick) {
 	s.Outcomes[decode.TCP] += d.frames
 	s.Duplicates += d.duplicates
 	s.Source.Interfaces[1].Drops[0] += d.dropped
+	if !d.deadPort {
+		s.Source.Interfaces[0].Packets += d.frames / 3
+	}
+	s.Source.Interfaces[1].Packets += d.frames - d.frames/3
 	s.DNS.Queries += d.queries
 	s.DNS.Responses += d.responses
 	s.DNS.Encrypted += d.encrypted

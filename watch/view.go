@@ -15,6 +15,9 @@ import (
 type Status struct {
 	Healthy  bool
 	Problems [Reasons]bool
+	// Measured are what the reasons are told by, in the terms of Check.Value;
+	// 0 where there was too little to tell.
+	Measured [Reasons]float64
 	// Open are the events that last.
 	Open []Event
 	// Begun counts events by app and verdict as they were found.
@@ -27,7 +30,7 @@ func (w *Watcher) Status() Status {
 	defer w.mu.Unlock()
 	s := Status{Healthy: true, Begun: map[string]map[detect.Verdict]uint64{}}
 	for r := range w.problems {
-		s.Problems[r] = w.problems[r].active
+		s.Problems[r], s.Measured[r] = w.problems[r].active, w.problems[r].value
 		s.Healthy = s.Healthy && !s.Problems[r]
 	}
 	for i := range w.events {
@@ -267,6 +270,8 @@ type ClassSeries struct {
 	RST           []*Value `json:"rst"`
 	ServerRTT     []*Value `json:"server_rtt_s"`
 	AccessRTT     []*Value `json:"access_rtt_s"`
+	ServerLoss    []*Value `json:"server_loss"`
+	AccessLoss    []*Value `json:"access_loss"`
 	GoodTransfers []*Value `json:"transfers_good"`
 	FairTransfers []*Value `json:"transfers_acceptable"`
 	BadTransfers  []*Value `json:"transfers_bad"`
@@ -360,6 +365,8 @@ func (r *ring) series(info classify.ClassInfo, of []int, first int64, n int) Cla
 		RST:           count(func(c *Cell) uint64 { return c.RST }),
 		ServerRTT:     column(func(c *Cell) *float64 { return sampled(c, flows.Up) }),
 		AccessRTT:     column(func(c *Cell) *float64 { return sampled(c, flows.Down) }),
+		ServerLoss:    column(func(c *Cell) *float64 { return lost(c, flows.Up) }),
+		AccessLoss:    column(func(c *Cell) *float64 { return lost(c, flows.Down) }),
 		GoodTransfers: count(func(c *Cell) uint64 { return c.Experience[flows.Good] }),
 		FairTransfers: count(func(c *Cell) uint64 { return c.Experience[flows.Acceptable] }),
 		BadTransfers:  count(func(c *Cell) uint64 { return c.Experience[flows.Bad] }),
@@ -383,6 +390,15 @@ func sampled(c *Cell, d flows.Direction) *float64 {
 	}
 	v := round(c.RTT[d])
 	return &v
+}
+
+// lost is the share of all segments that were lost between the tap and the end to
+// which direction d leads: on the way there, and on the way back before they
+// reached the tap.
+func lost(c *Cell, d flows.Direction) *float64 {
+	back := d.Reverse()
+	after := c.Retransmitted[d] - min(c.Retransmitted[d], c.LostBefore[d])
+	return ratio(after+c.LostBefore[back], c.Packets[d]+c.Packets[back])
 }
 
 func used(n, limit int) float64 {

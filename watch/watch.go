@@ -11,13 +11,15 @@ import (
 	"github.com/nametap/nametap/probe"
 )
 
-// Widths of the bins, and how many there are: an hour and two days.
+// Widths of the bins, and how many there are: an hour and two days. What the
+// detector gets has a width of its own, of which a few are enough.
 const (
 	Fine   = 10 * time.Second
-	Coarse = detect.Width
+	Coarse = 5 * time.Minute
 
 	fineBins   = 360
 	coarseBins = 576
+	stepBins   = 4
 	mostEvents = 256
 
 	otherApp = detect.OtherApp
@@ -29,11 +31,13 @@ type Watcher struct {
 	classes  []classify.ClassInfo
 	fine     ring
 	coarse   ring
+	steps    ring  // for the detector
 	now      int64 // packet time
 	began    int64 // the first packet since the start; 0 before it
 	heard    int64 // the last packet
 	detector *detect.Detector
 	blind    bool
+	ports    []port // by interface
 	problems [Reasons]problem
 	events   []Event // oldest first
 	begun    map[tally]uint64
@@ -61,7 +65,7 @@ type levels struct {
 // Observe and must not call the Watcher.
 func New(onEvent func(Event)) *Watcher {
 	w := &Watcher{
-		fine: newRing(int64(Fine), fineBins), coarse: newRing(int64(Coarse), coarseBins),
+		fine: newRing(int64(Fine), fineBins), coarse: newRing(int64(Coarse), coarseBins), steps: newRing(int64(detect.Hop), stepBins),
 		detector: detect.New(), begun: map[tally]uint64{}, changed: make(chan struct{}), onEvent: onEvent,
 	}
 	w.judge()
@@ -92,12 +96,14 @@ func (w *Watcher) Observe(s *probe.Snapshot) {
 		s.Tables.Flows, s.Tables.FlowsCap, s.Tables.Entries, s.Tables.EntriesCap, s.GTP.Sessions,
 	}
 	closed := w.fine.advance(s, stepped) != nil
-	before := w.coarse.before
-	if b := w.coarse.advance(s, stepped); b != nil {
+	closed = w.coarse.advance(s, stepped) != nil || closed
+	before := w.steps.before
+	if b := w.steps.advance(s, stepped); b != nil {
 		w.step(b, groups(before, s))
 		closed = true
 	}
 	if closed {
+		w.hearPorts(s.Source.Interfaces)
 		w.judge()
 		w.announce()
 	}
@@ -109,7 +115,10 @@ func (w *Watcher) restart(s *probe.Snapshot) {
 	}
 	w.fine.reset(s)
 	w.coarse.reset(s)
+	w.steps.reset(s)
 	w.now, w.began, w.heard = s.Time, s.First, s.Last
+	w.ports = nil
+	w.hearPorts(s.Source.Interfaces)
 	w.judge()
 	w.announce()
 }
@@ -125,9 +134,8 @@ func (w *Watcher) learnClasses(s *probe.Snapshot) {
 	}
 }
 
-// step asks the detector about a coarse bin. A bin that was not watched as a
-// whole, or in which too few names were known, is left out: to the detector that
-// is a gap.
+// step gives the detector a step. One that was not watched as a whole, or in which
+// too few names were known, is left out: to the detector that is a gap.
 func (w *Watcher) step(b *bin, groups []detect.Sample) {
 	if !b.Known || w.began == 0 || b.Start < w.began+int64(warmUp) {
 		return
@@ -146,7 +154,7 @@ func (w *Watcher) step(b *bin, groups []detect.Sample) {
 		}
 	}
 	step.Samples = append(step.Samples, groups...)
-	w.take(w.detector.Step(&step), b.Start+int64(Coarse))
+	w.take(w.detector.Step(&step), b.Start+int64(detect.Hop))
 }
 
 func sample(info classify.ClassInfo, c *Cell) detect.Sample {

@@ -103,6 +103,19 @@ func TestWatch(t *testing.T) {
 		{"each packet twice", func(x *tap) { x.run(time.Hour, func(d *tick) { d.duplicates = d.frames / 2 }) }, nil, nil},
 		{"each packet four times", func(x *tap) { x.run(time.Hour, func(d *tick) { d.duplicates = d.frames * 3 / 4 }) }, nil, []string{"duplicates"}},
 		{"losses before the capture", func(x *tap) { x.run(time.Hour, func(d *tick) { d.unseen = 30 }) }, nil, []string{"unseen_bytes"}},
+		{"one of the ports is unplugged", func(x *tap) {
+			x.run(time.Hour, func(d *tick) { d.deadPort = true })
+		}, nil, []string{"port_silent"}},
+		{"one of the ports is unplugged for a minute", func(x *tap) {
+			x.run(time.Minute, func(d *tick) { d.deadPort = true })
+		}, nil, nil},
+		{"one of the ports is unplugged, and back", func(x *tap) {
+			x.run(time.Hour, func(d *tick) { d.deadPort = true })
+			x.run(10*time.Second, nil)
+		}, nil, nil},
+		{"one of the ports stays away for good", func(x *tap) {
+			x.run(4*time.Hour, func(d *tick) { d.deadPort = true })
+		}, nil, nil},
 		{"the resolver moves off the tap", func(x *tap) {
 			x.run(time.Hour, func(d *tick) { d.queries, d.responses = 0, 0 })
 		}, nil, []string{"dns_missing"}},
@@ -173,13 +186,18 @@ func TestWatch(t *testing.T) {
 			if got, want := x.watcher.Status().Healthy, len(tt.problems) == 0; got != want {
 				t.Errorf("healthy %v, want %v", got, want)
 			}
+			x.run(30*time.Minute, nil)
+			if got := x.active(); got != nil || !x.watcher.Status().Healthy {
+				t.Errorf("when all is well again: problems %v", got)
+			}
 		})
 	}
 }
 
-// TestSoon: an outage is found within ten minutes, wherever in a bin it begins.
+// TestSoon: an outage is found well within ten minutes, wherever in a bin it
+// begins, and its start is told to within half a bin.
 func TestSoon(t *testing.T) {
-	for _, into := range []time.Duration{0, 10 * time.Second, 2 * time.Minute, 4*time.Minute + 50*time.Second} {
+	for into := time.Duration(0); into < Coarse; into += 20 * time.Second {
 		x := newTap(t)
 		x.run(3*time.Hour+into, nil)
 		begin := x.now.Time
@@ -187,8 +205,11 @@ func TestSoon(t *testing.T) {
 		if len(x.told) == 0 {
 			t.Fatalf("begun %v into a bin: not found", into)
 		}
-		if late := time.Duration(x.told[0].Detected - begin); late > 10*time.Minute {
+		if late := time.Duration(x.told[0].Detected - begin); late > 8*time.Minute {
 			t.Errorf("begun %v into a bin: found after %v", into, late)
+		}
+		if off := time.Duration(x.told[0].Start - begin); off.Abs() > detect.Hop {
+			t.Errorf("begun %v into a bin: said to begin %v off", into, off)
 		}
 	}
 }

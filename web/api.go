@@ -19,6 +19,7 @@ func (s *Server) api(mux *http.ServeMux) {
 		}
 		reply(rw, http.StatusOK, w.Series(span.Long, r.URL.Query().Get("app")))
 	})
+	mux.HandleFunc("GET /api/v1/forecast", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, http.StatusOK, s.forecast()) })
 	mux.HandleFunc("GET /api/v1/stream", s.stream)
 }
 

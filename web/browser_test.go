@@ -13,7 +13,7 @@ import (
 
 var pictures = flag.String("pictures", "", "write pictures of the page into this folder")
 
-const browserCharts = 4 + 5 + 4 + 5 + 5
+const browserCharts = 5 + 6 + 5 + 6 + 6
 
 // TestBrowser: the page works in a real browser and keeps itself up to date, and
 // the policy stops nothing that it needs.

@@ -50,6 +50,17 @@ func percent(v *float64) string {
 	return short(100**v) + "\u202f%"
 }
 
+func share(v float64) string { return percent(&v) }
+
+// whole writes a share that is no more than all: a bin may have more SYN/ACKs than
+// SYNs, which came before it or are repeated.
+func whole(v *float64) string {
+	if v != nil && *v > 1 {
+		return share(1)
+	}
+	return percent(v)
+}
+
 // milliseconds writes seconds.
 func milliseconds(v float64) string { return short(1000*v) + "\u202fms" }
 
@@ -89,7 +100,9 @@ func checkValue(c watch.Check) string {
 		return "too little to tell"
 	}
 	switch c.Reason {
-	case watch.WarmUp.String(), watch.NoPackets.String():
+	case watch.WarmUp.String():
+		return fmt.Sprintf("watched for %s of %s min", short(*c.Value/60), short(c.Limit/60))
+	case watch.NoPackets.String(), watch.PortSilent.String():
 		return fmt.Sprintf("%s s (limit %s s)", short(*c.Value), short(c.Limit))
 	case watch.DNSMissing.String():
 		return fmt.Sprintf("%s (at least %s)", short(*c.Value), short(c.Limit))

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nametap/nametap/analysis/forecast/live"
 	"github.com/nametap/nametap/detect"
 	"github.com/nametap/nametap/watch"
 	"github.com/nametap/nametap/web/chart"
@@ -21,7 +23,7 @@ var assets embed.FS
 // pageTemplate escapes whatever comes from rules and packets; only the charts,
 // which escape for themselves, are put in as they are.
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"bits": bits, "number": number, "percent": percent, "milliseconds": milliseconds, "clock": clock,
+	"bits": bits, "number": number, "percent": percent, "share": share, "whole": whole, "milliseconds": milliseconds, "clock": clock,
 	"meaning": meaning, "verdict": verdict, "label": label, "check": checkValue,
 }).ParseFS(assets, "assets/page.html"))
 
@@ -54,8 +56,9 @@ func spanOf(r *http.Request) (span, bool) {
 
 // page renders the page, once a state and span however many look at it.
 type page struct {
-	watch *watch.Watcher
-	title string
+	watch     *watch.Watcher
+	forecasts func() []live.Class // nil: none
+	title     string
 
 	mu    sync.Mutex
 	cache map[string]rendered
@@ -66,8 +69,8 @@ type rendered struct {
 	body    []byte
 }
 
-func newPage(w *watch.Watcher, title string) *page {
-	return &page{watch: w, title: title, cache: map[string]rendered{}}
+func newPage(cfg *Config) *page {
+	return &page{watch: cfg.Watch, forecasts: cfg.Forecasts, title: cmp.Or(cfg.Title, "nametap"), cache: map[string]rendered{}}
 }
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -135,6 +138,7 @@ type app struct {
 	Name    string
 	ID      string
 	Classes []watch.ClassSummary
+	Next    []outlook
 	Charts  []picture
 	Parts   []part
 }
@@ -163,6 +167,10 @@ func (p *page) content(s span) content {
 			c.Open = append(c.Open, e)
 		}
 	}
+	var forecasts []live.Class
+	if p.forecasts != nil {
+		forecasts = p.forecasts()
+	}
 	series := p.watch.Series(s.Long, "")
 	d := drawer{start: parse(series.Start), step: time.Duration(series.Step * float64(time.Second)), bins: series.Bins, together: 1}
 	if series.Bins > mostBins && series.Bins%perPoint == 0 {
@@ -175,6 +183,7 @@ func (p *page) content(s span) content {
 		}
 		a := app{Name: whole.App, ID: identifier("app", whole.App)}
 		a.Charts = d.pictures(whole, a.ID, c.Events)
+		a.Next = outlooks(forecasts, whole.App)
 		for k := range series.Classes {
 			class := &series.Classes[k]
 			if class.App != whole.App {
@@ -281,6 +290,8 @@ func (d *drawer) pictures(s *watch.ClassSeries, id string, events []watch.Event)
 		draw(4, "Round-trip time", chart.Lines, milliseconds, same,
 			chart.Series{Name: "to server", Class: "c-server", Values: s.ServerRTT}, chart.Series{Name: "to handset", Class: "c-access", Values: s.AccessRTT}),
 	}
+	out = append(out, draw(6, "Segments lost", chart.Lines, func(v float64) string { return percent(&v) }, same,
+		chart.Series{Name: "server side", Class: "c-server", Values: s.ServerLoss}, chart.Series{Name: "handset side", Class: "c-access", Values: s.AccessLoss}))
 	if s.Kind == "session" || s.Class == "" && !rated(s) {
 		return out
 	}

@@ -1,22 +1,24 @@
 // Package web is what the daemon serves over HTTP: metrics, health, the reload of
-// its rules, and the page with the interface behind it. It binds to loopback unless told otherwise, bounds every
-// request in time and size, and speaks TLS with authentication where a
-// Prometheus web configuration file asks for it.
+// its rules, the page with the interface behind it, and profiles where they are
+// asked for. It binds to loopback unless told otherwise, bounds every request in
+// time and size, and speaks TLS with authentication where a Prometheus web
+// configuration file asks for it.
 package web
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"sync/atomic"
 	"time"
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/nametap/nametap/analysis/forecast/live"
 	"github.com/nametap/nametap/watch"
 )
 
@@ -31,8 +33,13 @@ type Config struct {
 	Metrics http.Handler
 	// Watch is what the page at / and /api/v1 show; nil serves neither.
 	Watch *watch.Watcher
+	// Forecasts tells what is expected of the classes; nil shows none.
+	Forecasts func() []live.Class
 	// Title heads the page; empty for "nametap".
 	Title string
+	// Profiling serves /debug/pprof/ as well: who may look there learns what
+	// the process does and holds.
+	Profiling bool
 	// Reload reads the rules anew; nil refuses.
 	Reload func() error
 	Logger *slog.Logger
@@ -127,11 +134,24 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("POST /-/reload", s.reload)
 	if s.cfg.Watch != nil {
-		mux.Handle("GET /{$}", newPage(s.cfg.Watch, cmp.Or(s.cfg.Title, "nametap")))
+		mux.Handle("GET /{$}", newPage(&s.cfg))
 		mux.Handle("GET /assets/", asset())
 		s.api(mux)
 	}
+	if s.cfg.Profiling {
+		profiles(mux)
+	}
 	return mux
+}
+
+// profiles serves what net/http/pprof serves. A profile that takes longer than a
+// request may has its bound extended by that package.
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {

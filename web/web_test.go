@@ -162,7 +162,7 @@ func TestPageIsSound(t *testing.T) {
 			t.Errorf("aria-labelledby names %s, which is not there", id)
 		}
 	}
-	if charts != 4+5+4+5+5 {
+	if charts != 5+6+5+6+6 {
 		t.Errorf("%d charts", charts)
 	}
 	if len(headings) == 0 || headings[0] != "h1" || slices.Contains(headings[1:], "h1") {
@@ -260,9 +260,11 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := outageFeed().handler()
+	cfg := outageFeed().config()
+	cfg.Forecasts = expectations
+	h := (&Server{cfg: cfg, bounds: usual}).routes()
 	served := map[string]map[string]bool{}
-	for _, route := range []string{"summary", "series", "events", "health"} {
+	for _, route := range []string{"summary", "series", "events", "health", "forecast"} {
 		var v any
 		if err := json.Unmarshal(get(t, h, "/api/v1/"+route).Body.Bytes(), &v); err != nil {
 			t.Fatal(err)
@@ -387,7 +389,7 @@ func TestStreamIsBounded(t *testing.T) {
 // TestPageIsMadeOnce: many who look at one state get the same bytes.
 func TestPageIsMadeOnce(t *testing.T) {
 	f := outageFeed()
-	p := newPage(f.watcher, "nametap")
+	p := newPage(&Config{Watch: f.watcher})
 	first, err := p.render(spans[0])
 	if err != nil {
 		t.Fatal(err)
@@ -423,6 +425,10 @@ func TestFormat(t *testing.T) {
 		{number(12_345), "12.3\u202fk"},
 		{milliseconds(0.1234), "123\u202fms"},
 		{percent(nil), "–"},
+		{whole(nil), "–"},
+		{whole(pointer(1.04)), "100\u202f%"},
+		{whole(pointer(0.5)), "50\u202f%"},
+		{checkValue(watch.Check{Reason: "warm_up", Value: pointer(90), Limit: 1200}), "watched for 1.5 of 20 min"},
 		{clock(int64(0)), "–"},
 		{clock((*string)(nil)), "–"},
 		{clock(epoch), "22 Feb 2014 09:00:00 UTC"},
@@ -435,7 +441,7 @@ func TestFormat(t *testing.T) {
 
 func BenchmarkPage(b *testing.B) {
 	f := outageFeed()
-	p := newPage(f.watcher, "nametap")
+	p := newPage(&Config{Watch: f.watcher})
 	for b.Loop() {
 		p.cache = map[string]rendered{}
 		body, err := p.render(spans[2])
@@ -445,3 +451,5 @@ func BenchmarkPage(b *testing.B) {
 		_, _ = fmt.Fprint(io.Discard, len(body))
 	}
 }
+
+func pointer(v float64) *float64 { return &v }

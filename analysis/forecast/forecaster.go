@@ -324,6 +324,16 @@ func (f *Forecaster) Score(h int, m Model) Score {
 	return f.horizons[i].scores[m].score()
 }
 
+// Sums returns what the score of the choice among the models at a horizon is made
+// of.
+func (f *Forecaster) Sums(h int) Sums {
+	i := slices.Index(f.cfg.Horizons, h)
+	if i < 0 {
+		return Sums{}
+	}
+	return f.horizons[i].scores[Selected].sums()
+}
+
 // Values is the number of values so far.
 func (f *Forecaster) Values() int { return f.values }
 

@@ -25,6 +25,17 @@ type Score struct {
 	Width float64
 }
 
+// Sums are what a Score is made of. They only grow, so that those of one stretch
+// of time are the difference of two.
+type Sums struct {
+	// Count of forecasts, Intervals of those that had one, Covered of the
+	// values inside it.
+	Count, Intervals, Covered int
+	// Error is the sum of their absolute errors on the scale of the
+	// Transform, Naive that of the last value for the same periods.
+	Error, Naive float64
+}
+
 // tally adds up a Score.
 type tally struct {
 	count, intervals, covered  int
@@ -60,4 +71,8 @@ func (t *tally) score() Score {
 	}
 	s.Skill = 1 - s.MASE
 	return s
+}
+
+func (t *tally) sums() Sums {
+	return Sums{Count: t.count, Intervals: t.intervals, Covered: t.covered, Error: t.sum, Naive: t.naive}
 }

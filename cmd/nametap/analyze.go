@@ -57,6 +57,7 @@ standard error says where it broke, and the exit status is 1.`,
 		},
 	}
 	s.register(cmd)
+	s.registerServers(cmd)
 	cmd.Flags().StringVar(&format, "format", format, "summary as table or json")
 	return cmd
 }
@@ -104,7 +105,7 @@ func (a *analysis) run(ctx context.Context) error {
 	stop := a.progress(source)
 	readErr := engine.Run(ctx, input)
 	stop()
-	err = oneLine(records(), ping(engine))
+	err = oneLine(records(), ping(engine.Snapshot()))
 	if err == nil {
 		err = a.summary(engine, readErr)
 	}

@@ -89,10 +89,10 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	b := readBuildInfo()
 	collector := metrics.New(engine.Snapshot, metrics.Config{
 		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: source.Interfaces(),
-		Status: d.watcher.Status,
+		Status: d.watcher.Status, Forecasts: d.outlook.Classes,
 	})
 	server, err := web.Start(web.Config{
-		Listen: d.listen, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Title: "nametap demo", Logger: log,
+		Listen: d.listen, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Forecasts: d.outlook.Classes, Title: "nametap demo", Logger: log,
 	})
 	if err != nil {
 		return err

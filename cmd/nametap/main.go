@@ -107,7 +107,7 @@ counts volume, connections, round-trip times and losses per class.
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newAnalyze(), newReport(), newAtlas(), newRules(), newSynth(), newDemo(), newVersion())
-	root.AddCommand(newPing(), newForecast())
+	root.AddCommand(newPing(), newForecast(), newDetect(), newBench())
 	return root
 }
 

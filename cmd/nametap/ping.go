@@ -38,8 +38,12 @@ What TCP_INFO cannot see: segments lost on the way in. The share "lost out" is
 that of segments that had to be sent again, over all sent with payload, without
 those that the receiver says it had already. A connection that is opened and
 closed between two samples is not seen. The age is the time since the last
-acknowledgment, which is when a round-trip time can have changed last. Names of
-remote ends are known with --tun only, where DNS answers pass by.
+acknowledgment, which is when a round-trip time can have changed last.
+
+A connection's remote end has the name for which its address was the newest answer
+when the connection was first seen. DNS answers are read over UDP, with --tun as
+they pass by, otherwise as copies, which takes CAP_NET_RAW; nothing else is read
+of any packet.
 
 --once prints one sample at once; its counts go back to each connection's start.
 

@@ -38,6 +38,13 @@ A tap often delivers each direction on its own port: name both. The interfaces
 should carry nothing else and have segmentation offloads off (ethtool -K NAME
 gro off lro off). Capturing needs root or CAP_NET_RAW.
 
+With --workers, each of several workers has a ring of its own on each interface,
+and the kernel gives it all packets of its subscribers, whatever they are wrapped
+in; it takes the right to load a BPF program (root, or CAP_BPF and CAP_NET_ADMIN).
+A number divides packets even where a subscriber's may part, and the log says what
+that costs. One worker reads for as many --shards as are wanted; several have one
+each.
+
 Every flag can stand in the file of --config, as "flag-name: value"; what is on
 the command line wins.`,
 		Example: `  nametap run --interface eth1 --interface eth2
@@ -57,6 +64,9 @@ the command line wins.`,
 			if mode := capture.Mode(d.capture); mode != capture.ModePacket && mode != capture.ModeXDP {
 				return usagef("--capture is packet or xdp, not %q", d.capture)
 			}
+			if least := int64(d.workers) * probe.MinMemory; int64(d.memory) < least {
+				return usagef("--memory is too small for the tables of %d workers; give at least %dM", d.workers, least>>20)
+			}
 			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -65,9 +75,12 @@ the command line wins.`,
 	f.StringVar(&config, "config", "", "take flags from a YAML `FILE`")
 	f.StringVar(&d.listen, "listen", "127.0.0.1:9108", "serve HTTP on `ADDR`")
 	f.StringVar(&d.webConfig, "web-config", "", "Prometheus web configuration `FILE`: TLS and basic authentication")
+	f.BoolVar(&d.pprof, "pprof", false, "serve profiles of the process at /debug/pprof/, under the same --listen and --web-config")
 	f.Var(&d.ring, "ring", "capture ring of each interface (default: rides out a stall of 300 ms at 0.5 M packets/s)")
 	f.StringVar(&d.capture, "capture", "packet", "how to capture: packet (AF_PACKET), or xdp (AF_XDP), which takes all that the port receives and is for a dedicated tap port only")
+	f.Var(&d.workers, "workers", "divide packets among so many workers, by subscriber and in the kernel; auto: one a processor if the kernel can look into tunnels for that, else one")
 	d.register(cmd)
+	d.registerServers(cmd)
 	d.registerWatch(cmd)
 	return cmd
 }
@@ -78,7 +91,9 @@ type daemon struct {
 	lookout
 	interfaces        []string
 	listen, webConfig string
+	pprof             bool
 	capture           string
+	workers           workers
 	ring              bytesize
 	stream            *export.Stream // of flow records, nil without
 }
@@ -106,34 +121,63 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	engine, err := probe.New(cfg)
+	sources, fanout, err := d.open()
 	if err != nil {
 		return err
 	}
-	source, err := capture.OpenLive(capture.LiveConfig{
+	defer func() {
+		for _, s := range sources {
+			_ = s.Close() // capturing is over by then
+		}
+	}()
+	d.say(len(sources), fanout, log)
+	engines, err := probe.NewWorkers(len(sources), cfg)
+	if err != nil {
+		return err
+	}
+	err = d.serve(ctx, engines, sources, fanout, log)
+	return oneLine(err, closeRecords(), ping(engines.Snapshot()), d.finish())
+}
+
+// open opens a source for each worker.
+func (d *daemon) open() ([]capture.Source, capture.FanoutInfo, error) {
+	return capture.OpenLiveWorkers(capture.LiveConfig{
 		Interfaces: d.interfaces, RingBytes: int(d.ring), Promiscuous: true, Filter: d.filter, Mode: capture.Mode(d.capture),
+		Workers: d.workers.number(int64(d.memory)), Exact: d.workers == auto,
+		Subscribers: d.subscribers, Seed: export.RandomKey().Uint64(),
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// say says what an operator has to know of how packets are captured.
+func (d *daemon) say(workers int, fanout capture.FanoutInfo, log *slog.Logger) {
 	if notice := capture.Mode(d.capture).Notice(); notice != "" {
 		log.Warn(notice)
 	}
-	defer func() { _ = source.Close() }() // capturing is over by then
-	err = d.serve(ctx, engine, source, log)
-	return oneLine(err, closeRecords(), ping(engine), d.finish())
+	attributes := []any{"workers", workers, "method", fanout.Method.String()}
+	if fanout.Reason != "" {
+		attributes = append(attributes, "reason", fanout.Reason)
+	}
+	level := slog.LevelInfo
+	if fanout.Consequence != "" {
+		attributes = append(attributes, "consequence", fanout.Consequence)
+		if d.workers != auto && fanout.Method != capture.FanoutEBPF {
+			level = slog.LevelWarn // it could be better
+		}
+	}
+	log.Log(context.Background(), level, "fanout", attributes...)
 }
 
 // serve captures until ctx ends, with HTTP beside it.
-func (d *daemon) serve(ctx context.Context, engine *probe.Engine, source capture.Source, log *slog.Logger) error {
+func (d *daemon) serve(ctx context.Context, engines *probe.Workers, sources []capture.Source, fanout capture.FanoutInfo, log *slog.Logger) error {
 	b := readBuildInfo()
-	collector := metrics.New(engine.Snapshot, metrics.Config{
+	collector := metrics.New(engines.Snapshot, metrics.Config{
 		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: d.interfaces,
-		Status: d.watcher.Status,
+		Workers: len(sources), Fanout: fanout, Status: d.watcher.Status, Forecasts: d.outlook.Classes,
 	})
-	reload := func() error { return d.reload(engine, collector, log) }
+	reload := func() error { return d.reload(engines, collector, log) }
 	server, err := web.Start(web.Config{
-		Listen: d.listen, ConfigFile: d.webConfig, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Reload: reload, Logger: log,
+		Listen: d.listen, ConfigFile: d.webConfig, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Forecasts: d.outlook.Classes,
+		Profiling: d.pprof, Reload: reload, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -152,24 +196,24 @@ func (d *daemon) serve(ctx context.Context, engine *probe.Engine, source capture
 			}
 		}
 	}()
-	t := engine.Snapshot().Tables
-	log.Info("capturing", "interfaces", d.interfaces, "page", "http://"+server.Addr()+"/",
-		"shards", d.shards, "memory", d.memory.String(), "flows", t.FlowsCap, "dns_entries", t.EntriesCap)
+	t := engines.Snapshot().Tables
+	log.Info("capturing", "interfaces", d.interfaces, "page", "http://"+server.Addr()+"/", "memory", d.memory.String(),
+		"flows", t.FlowsCap, "dns_entries", t.EntriesCap, "subscriber_classes", t.SubscribersCap, "sessions", t.SessionsCap)
 	server.SetReady(true)
-	err = engine.Run(ctx, source)
+	err = engines.Run(ctx, sources)
 	server.SetReady(false)
 	close(finished)
-	log.Info("stopped", "packets", engine.Snapshot().Frames)
+	log.Info("stopped", "packets", engines.Snapshot().Frames)
 	stopping, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return oneLine(err, server.Shutdown(stopping))
 }
 
 // reload reads the rules anew. A bad file changes nothing.
-func (d *daemon) reload(engine *probe.Engine, collector *metrics.Collector, log *slog.Logger) error {
+func (d *daemon) reload(engines *probe.Workers, collector *metrics.Collector, log *slog.Logger) error {
 	rules, err := d.loadRules()
 	if err == nil {
-		err = engine.Reload(rules)
+		err = engines.Reload(rules)
 	}
 	if err == nil {
 		err = d.rotateKey()

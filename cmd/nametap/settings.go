@@ -20,6 +20,7 @@ import (
 	"github.com/nametap/nametap/export"
 	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/probe"
+	"github.com/nametap/nametap/report"
 )
 
 // settings are the flags that run and analyze share.
@@ -39,6 +40,7 @@ type settings struct {
 	memory       bytesize
 	flows        string
 	ping         string
+	asnDB        string
 	filter       string
 
 	ownKey *export.Key // once it has been made
@@ -65,8 +67,14 @@ func (s *settings) register(cmd *cobra.Command) {
 	f.IntVar(&s.shards, "shards", runtime.GOMAXPROCS(0), "worker goroutines; the output does not depend on it")
 	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G")
 	f.StringVar(&s.flows, "flows", "", "write a record of each finished flow to `PATH`, as JSON Lines; - is standard output")
-	f.StringVar(&s.ping, "ping", "", "every 10 s of packet time, write round-trip times and losses of each class to `PATH`: JSON Lines, or CSV where it ends in .csv")
+	f.StringVar(&s.ping, "ping", "", "every 10 s of packet time, write round-trip times and losses of each class and its groups of servers to `PATH`: JSON Lines, or CSV where it ends in .csv")
 	f.StringVar(&s.filter, "filter", "", "pcap-filter `EXPR`, where libpcap is compiled in")
+}
+
+// registerServers registers what tells servers apart, where the passive ping is
+// written.
+func (s *settings) registerServers(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.asnDB, "asn-db", "", "MMDB `FILE` that knows autonomous systems: the lines of --ping by groups of servers name theirs")
 }
 
 // check finds mistakes that pflag cannot see.
@@ -321,15 +329,29 @@ func openOutput(flag, path string, stdout io.Writer) (io.Writer, func() error, e
 
 // passivePing lets the engine write the passive ping, if it is wanted. The
 // function that it returns writes the last, shorter period.
-func (s *settings) passivePing(cfg *probe.Config, stdout io.Writer) (finish func(*probe.Engine) error, err error) {
+func (s *settings) passivePing(cfg *probe.Config, stdout io.Writer) (finish func(*probe.Snapshot) error, err error) {
 	if s.ping == "" {
-		return func(*probe.Engine) error { return nil }, nil
+		if s.asnDB != "" {
+			return nil, usagef("--asn-db goes with --ping")
+		}
+		return func(*probe.Snapshot) error { return nil }, nil
 	}
 	out, closeOut, err := openOutput("--ping", s.ping, stdout)
 	if err != nil {
 		return nil, err
 	}
 	ping := export.NewPing(out, strings.HasSuffix(s.ping, ".csv"))
+	places, err := report.OpenPlaces(s.asnDB, "", "")
+	if err != nil {
+		return nil, oneLine(err, closeOut())
+	}
+	if s.asnDB != "" {
+		ping.ByServers(func(a netip.Addr) (uint32, string) {
+			place := places.Lookup(a)
+			return place.ASN, place.Org
+		})
+	}
+	cfg.Servings = true
 	var failed error
 	watch := cfg.Watch
 	cfg.WatchEvery = export.PingPeriod
@@ -341,10 +363,11 @@ func (s *settings) passivePing(cfg *probe.Config, stdout io.Writer) (finish func
 			failed = ping.Observe(snapshot)
 		}
 	}
-	return func(e *probe.Engine) error {
+	return func(last *probe.Snapshot) error {
 		if failed == nil {
-			failed = ping.Observe(e.Snapshot())
+			failed = ping.Observe(last)
 		}
-		return oneLine(failed, closeOut())
+		places.Close()
+		return oneLine(failed, places.Err(), closeOut())
 	}, nil
 }

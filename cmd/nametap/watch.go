@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nametap/nametap/analysis/forecast/live"
 	"github.com/nametap/nametap/probe"
 	"github.com/nametap/nametap/watch"
 )
@@ -23,6 +24,7 @@ type lookout struct {
 	statePath, eventsPath string
 
 	watcher   *watch.Watcher
+	outlook   *live.Forecaster
 	snapshots chan *probe.Snapshot
 	done      chan error
 	events    *os.File
@@ -43,7 +45,7 @@ const snapshotsAhead = 16
 // before anything else that wants its snapshots.
 func (l *lookout) watch(cfg *probe.Config, log *slog.Logger) error {
 	l.log = log
-	l.watcher = watch.New(l.tell)
+	l.watcher, l.outlook = watch.New(l.tell), live.New()
 	if err := l.load(); err != nil {
 		return err
 	}
@@ -78,6 +80,7 @@ const leastBetweenSaves = 10 * time.Second
 func (l *lookout) follow() {
 	bin, saved := int64(0), time.Now()
 	for s := range l.snapshots {
+		l.outlook.Observe(s) // first: the watcher calls those who look at both
 		l.watcher.Observe(s)
 		// In quick motion there is a bin each second, and no need to save it.
 		if n := s.Time / int64(watch.Coarse); n != bin && time.Since(saved) >= leastBetweenSaves {

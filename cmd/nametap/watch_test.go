@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/probe"
 	"github.com/nametap/nametap/watch"
@@ -121,5 +123,17 @@ func TestLookoutRefuses(t *testing.T) {
 	}
 	if b, err := os.ReadFile(odd); err != nil || string(b) != "not a state" {
 		t.Errorf("a state that cannot be read was written over: %s", b)
+	}
+}
+
+// TestServesNobodyElse: HTTP is on loopback, and profiles are off, unless asked for.
+func TestServesNobodyElse(t *testing.T) {
+	for name, cmd := range map[string]*cobra.Command{"run": newRun(), "demo": newDemo()} {
+		if got := cmd.Flag("listen").DefValue; !strings.HasPrefix(got, "127.0.0.1:") {
+			t.Errorf("%s listens on %s", name, got)
+		}
+	}
+	if got := newRun().Flag("pprof").DefValue; got != "false" {
+		t.Errorf("profiles are %s", got)
 	}
 }

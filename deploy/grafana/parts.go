@@ -110,13 +110,18 @@ func quantiles(metric, selector, by, legend string, qs ...float64) (out []query)
 	return out
 }
 
-// curves is a panel of curves over time.
+// least is how far up an axis goes at least, by unit: a panel of noughts would
+// have one up to a hundred otherwise, which is 10000 % of a share.
+var least = map[string]float64{perSec: 1, packets: 10, plain: 1, bits: 1000, octets: 1024, percent: 0.01, seconds: 0.001}
+
+// curves is a panel of curves over time. Colours go by the order of the series,
+// which is the same everywhere, because all classes are there from the start.
 func curves(title, description, unit string, width uint32, queries ...query) *timeseries.PanelBuilder {
 	p := timeseries.NewPanelBuilder().
 		Title(title).Description(description).Datasource(source).
-		Unit(unit).Min(0).Height(8).Span(width).
-		LineWidth(1).FillOpacity(8).ShowPoints(common.VisibilityModeNever).
-		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdPaletteClassicByName)).
+		Unit(unit).Min(0).AxisSoftMax(least[unit]).Height(8).Span(width).
+		LineWidth(1).FillOpacity(0).ShowPoints(common.VisibilityModeNever).
+		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdPaletteClassic)).
 		Legend(common.NewVizLegendOptionsBuilder().
 			DisplayMode(common.LegendDisplayModeList).Placement(common.LegendPlacementBottom).ShowLegend(true)).
 		Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(common.SortOrderDescending))
@@ -132,12 +137,13 @@ func stacked(title, description, unit string, width uint32, queries ...query) *t
 		FillOpacity(40).Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal))
 }
 
-// number is a panel of the newest value.
+// number is a panel of the newest value. It is as high as Grafana needs to draw
+// the curve behind it.
 func number(title, description, unit string, width uint32, queries ...query) *stat.PanelBuilder {
 	p := stat.NewPanelBuilder().
-		Title(title).Description(description).Datasource(source).Unit(unit).Height(4).Span(width).
-		ColorMode(common.BigValueColorModeValue).GraphMode(common.BigValueGraphModeArea).
-		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdThresholds)).
+		Title(title).Description(description).Datasource(source).Unit(unit).Height(5).Span(width).
+		ColorMode(common.BigValueColorModeNone).GraphMode(common.BigValueGraphModeArea).
+		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdFixed).FixedColor("blue")).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"}))
 	for i, q := range queries {
 		p.WithTarget(q.target(i))
@@ -145,12 +151,44 @@ func number(title, description, unit string, width uint32, queries ...query) *st
 	return p
 }
 
+// judged is a number with a colour by its value.
+func judged(title, description, unit string, width uint32, colours *dashboard.ThresholdsConfigBuilder, queries ...query) *stat.PanelBuilder {
+	return number(title, description, unit, width, queries...).
+		ColorMode(common.BigValueColorModeValue).
+		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdThresholds)).
+		Thresholds(colours)
+}
+
+// health is whether the taps can be trusted, in words.
+func health(title, description string) *stat.PanelBuilder {
+	return judged(title, description, plain, sixth, steps("red", at(1, "green")),
+		query{"min(nametap_tap_healthy{" + onTap + "})", "healthy"}).
+		Mappings(words("0", "not healthy", "1", "healthy")).GraphMode(common.BigValueGraphModeNone)
+}
+
+// words are written in place of values.
+func words(pairs ...string) []dashboard.ValueMapping {
+	m := dashboard.NewValueMap()
+	for i := 0; i < len(pairs); i += 2 {
+		m.Options[pairs[i]] = dashboard.ValueMappingResult{Text: cog.ToPtr(pairs[i+1])}
+	}
+	return []dashboard.ValueMapping{{ValueMap: m}}
+}
+
+// ratingColours paints experience as people read it.
+var ratingColours = map[string]string{"good": "green", "acceptable": "yellow", "bad": "red"}
+
+func fixed(colour string) []dashboard.DynamicConfigValue {
+	return []dashboard.DynamicConfigValue{{Id: "color", Value: map[string]string{"mode": "fixed", "fixedColor": colour}}}
+}
+
 // bars is a panel of the newest values side by side.
 func bars(title, description, unit string, width uint32, queries ...query) *bargauge.PanelBuilder {
 	p := bargauge.NewPanelBuilder().
 		Title(title).Description(description).Datasource(source).Unit(unit).Min(0).Height(8).Span(width).
 		Orientation(common.VizOrientationHorizontal).DisplayMode(common.BarGaugeDisplayModeBasic).
-		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdPaletteClassicByName)).
+		Text(common.NewVizTextDisplayOptionsBuilder().TitleSize(14).ValueSize(18)).
+		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdPaletteClassic)).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"}))
 	for i, q := range queries {
 		p.WithTarget(q.target(i))

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/grafana/grafana-foundation-sdk/go/dashboard"
+import (
+	"fmt"
+
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+)
 
 const (
 	inApp   = `instance=~"$instance",app=~"$app"`
@@ -13,10 +17,9 @@ const (
 func overview() *dashboard.DashboardBuilder {
 	return board("nametap-overview", "nametap / Overview", "What is on the tap, and how its connections fare.").
 		WithVariable(instances()).WithVariable(apps()).
-		WithPanel(number("Tap", "1: what the tap delivers can be trusted. The dashboard Tap health says why not.", plain, sixth,
-			query{"min(nametap_tap_healthy{" + onTap + "})", "healthy"}).Thresholds(steps("red", at(1, "green")))).
-		WithPanel(number("Outages", "Classes for which nametap's own detector sees an outage now.", plain, sixth,
-			query{"sum(max by (app, class) (nametap_outage_active{" + inApp + "}))", "classes"}).Thresholds(steps("green", at(1, "red")))).
+		WithPanel(health("Tap", "Whether what the tap delivers can be trusted. The dashboard Tap health says why not.")).
+		WithPanel(judged("Outages", "Classes for which nametap's own detector sees an outage now.", plain, sixth, steps("green", at(1, "red")),
+			query{"sum(max by (app, class) (nametap_outage_active{" + inApp + "}))", "classes"}).Mappings(words("0", "none"))).
 		WithPanel(number("Downlink", "IP bytes from servers to subscribers.", bits, sixth,
 			query{"8 * sum(rate(nametap_downlink_bytes_total{" + inApp + "}[$__rate_interval]))", "downlink"})).
 		WithPanel(number("Uplink", "IP bytes from subscribers to servers.", bits, sixth,
@@ -57,7 +60,7 @@ func overview() *dashboard.DashboardBuilder {
 
 func oneClass() *dashboard.DashboardBuilder {
 	return board("nametap-class", "nametap / One class", "Everything that is counted of one class, or of a few.").
-		WithVariable(instances()).WithVariable(apps()).WithVariable(classes()).
+		WithVariable(instances()).WithVariable(apps().Current(choice("whatsapp", "whatsapp"))).WithVariable(classes().Current(choice("chat", "chat"))).
 		WithRow(row("Volume")).
 		WithPanel(curves("Volume", "", bits, third,
 			query{"8 * " + rate(byClass, "nametap_downlink_bytes_total", inClass), each + " downlink"},
@@ -100,7 +103,45 @@ func oneClass() *dashboard.DashboardBuilder {
 			query{rate("app", "nametap_tcp_downlink_retransmitted_segments_total", inClass), "{{app}} downlink"},
 			query{rate("app", "nametap_tcp_downlink_lost_before_tap_segments_total", inClass), "{{app}} downlink, lost before the tap"},
 			query{rate("app", "nametap_tcp_uplink_retransmitted_segments_total", inClass), "{{app}} uplink"},
-			query{rate("app", "nametap_tcp_uplink_lost_before_tap_segments_total", inClass), "{{app}} uplink, lost before the tap"}))
+			query{rate("app", "nametap_tcp_uplink_lost_before_tap_segments_total", inClass), "{{app}} uplink, lost before the tap"})).
+		WithRow(row("What comes next")).
+		WithPanel(curves("Tap to server, expected", "The median of ten seconds, so far ahead. Compare with the median of now.", seconds, third,
+			query{"max by (app, class, horizon) (nametap_tcp_server_rtt_forecast_seconds{" + inClass + "}) > 0", each + " in {{horizon}}"},
+			query{quantile(0.5, byClass, "nametap_tcp_server_rtt_seconds", inClass), each + " now"})).
+		WithPanel(curves("Tap to server, in five minutes", "With the interval in which nine of ten values should be.", seconds, third,
+			forecast("nametap_tcp_server_rtt_forecast%s_seconds", " > 0")...)).
+		WithPanel(curves("Downlink sent again, in five minutes", "Share of segments, with its interval.", percent, third,
+			forecast("nametap_tcp_downlink_loss_forecast%s_ratio", "")...)).
+		WithPanel(curves("Skill of the forecasts", "Of their errors, what is less than if the last value were the forecast. 0: no better. Below: worse.", percent, half,
+			skill("nametap_tcp_server_rtt", each+" round-trip time in {{horizon}}"),
+			skill("nametap_tcp_downlink_loss", each+" loss in {{horizon}}")).Min(-1).Max(1)).
+		WithPanel(curves("Values inside their interval", "Should be around 90 %.", percent, half,
+			covered("nametap_tcp_server_rtt", each+" round-trip time in {{horizon}}"),
+			covered("nametap_tcp_downlink_loss", each+" loss in {{horizon}}")).Max(1))
+}
+
+// forecast are the value expected in five minutes and the ends of its interval.
+// known leaves out what is not known yet: that is 0 on the page, which a
+// round-trip time cannot be.
+func forecast(metric, known string) (out []query) {
+	for _, x := range []struct{ part, name string }{{"_upper", "upper end"}, {"", "expected"}, {"_lower", "lower end"}} {
+		name := fmt.Sprintf(metric, x.part)
+		out = append(out, query{"max by (app, class) (" + name + "{" + inClass + `,horizon="5m"})` + known, each + " " + x.name})
+	}
+	return out
+}
+
+func skill(metric, legend string) query {
+	const by = byClass + ", horizon"
+	return query{"1 - " + rate(by, metric+"_forecast_error_total", inClass) + "\n/ (" + rate(by, metric+"_forecast_naive_error_total", inClass) + " > 0)", legend}
+}
+
+func covered(metric, legend string) query {
+	const by = byClass + ", horizon"
+	return query{
+		rate(by, metric+"_forecast_intervals_covered_total", inClass) + "\n/ (" + rate(by, metric+"_forecast_intervals_scored_total", inClass) + " > 0)",
+		legend,
+	}
 }
 
 func servers() *dashboard.DashboardBuilder {
@@ -110,6 +151,10 @@ func servers() *dashboard.DashboardBuilder {
 			query{"sum by (app, class) (nametap_servers_active{" + inApp + "})", each})).
 		WithPanel(curves("New servers", "Addresses never seen before. A jump means that the app has moved.", perSec, half,
 			query{rate(byClass, "nametap_servers_seen_total", inApp), each})).
+		WithPanel(curves("Active networks", "IPv4 networks in which active servers are, by the length of their prefix.", plain, half,
+			query{"sum by (app, class, prefix_length) (nametap_server_networks_active{" + inApp + "}) > 0", each + " /{{prefix_length}}"})).
+		WithPanel(curves("New networks", "Never seen before. Whole new networks mean another hoster or another site.", perSec, half,
+			query{rate("app, prefix_length", "nametap_server_networks_seen_total", inApp), "{{app}} /{{prefix_length}}"})).
 		WithPanel(curves("Connections for each server", "", plain, third,
 			query{"sum by (app, class) (nametap_flows_active{" + inApp + "}) / (sum by (app, class) (nametap_servers_active{" + inApp + "}) > 0)", each})).
 		WithPanel(curves("SYNs that are answered", "SYN/ACK segments for each SYN segment.", percent, third,
@@ -130,18 +175,30 @@ func servers() *dashboard.DashboardBuilder {
 }
 
 func experience() *dashboard.DashboardBuilder {
-	transfers := `instance=~"$instance",app=~"$app",class=~"$class"`
-	return board("nametap-experience", "nametap / Experience", "What people notice: how long transfers take and how fast they are.").
-		WithVariable(instances()).WithVariable(apps()).WithVariable(classes()).
-		WithPanel(stacked("Transfers by experience", "Ratings as docs/metrics.md explains them.", perSec, half,
-			query{rate("rating", "nametap_transfer_experience_total", transfers), "{{rating}}"})).
-		WithPanel(bars("Share of each rating", "", percent, half,
+	const transfers = inClass
+	// Classes of sessions, such as chat, have no transfers.
+	transfer := func(q query) query {
+		return query{"(" + q.expr + ")\nand on (app, class) sum by (app, class) (nametap_transfer_experience_total{" + transfers + "}) > 0", q.legend}
+	}
+	took := quantiles("nametap_flow_duration_seconds", transfers, byClass, each, 0.5, 0.9)
+	for i := range took {
+		took[i] = transfer(took[i])
+	}
+	rated, shares := stacked("Transfers by experience", "Ratings as docs/metrics.md explains them.", perSec, half,
+		query{rate("rating", "nametap_transfer_experience_total", transfers), "{{rating}}"}),
+		bars("Share of each rating", "", percent, half,
 			query{
 				rate("rating", "nametap_transfer_experience_total", transfers) + "\n/ ignoring (rating) group_left () (sum(rate(nametap_transfer_experience_total{" +
 					transfers + "}[$__rate_interval])) > 0)", "{{rating}}",
-			})).
-		WithPanel(curves("How long flows take", "First to last packet, with the time that a connection is kept open afterwards.", seconds, half,
-			quantiles("nametap_flow_duration_seconds", transfers, byClass, each, 0.5, 0.9)...)).
+			}).Max(1)
+	for _, rating := range []string{"good", "acceptable", "bad"} {
+		rated.OverrideByName(rating, fixed(ratingColours[rating]))
+		shares.OverrideByName(rating, fixed(ratingColours[rating]))
+	}
+	return board("nametap-experience", "nametap / Experience", "What people notice: how long transfers take and how fast they are.").
+		WithVariable(instances()).WithVariable(apps()).WithVariable(classes()).
+		WithPanel(rated).WithPanel(shares).
+		WithPanel(curves("How long transfers take", "First to last packet, with the time that a connection is kept open afterwards.", seconds, half, took...)).
 		WithPanel(curves("Volume for each active subscriber", "", bits, half,
 			query{
 				"8 * " + rate(byClass, "nametap_downlink_bytes_total", transfers) + " / (sum by (app, class) (nametap_subscribers_active{" + transfers + "}) > 0)",
@@ -161,8 +218,8 @@ func experience() *dashboard.DashboardBuilder {
 					quantile(0.5, "app", "nametap_tcp_access_rtt_seconds", transfers) + ")", "{{app}}",
 			})).
 		WithPanel(curves("Transfers broken off", "Flows that ended in a reset, of all that ended.", percent, half,
-			query{
+			transfer(query{
 				"sum by (app, class) (rate(nametap_flows_closed_total{" + transfers + `,reason="rst"}[$__rate_interval])) / ` +
 					rate(byClass, "nametap_flows_closed_total", transfers), each,
-			}))
+			})))
 }

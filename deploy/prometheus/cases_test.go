@@ -1,11 +1,17 @@
 package prometheus_test
 
 import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/synth"
 )
 
 const whatsapp = `app="whatsapp"`
@@ -14,17 +20,18 @@ const whatsapp = `app="whatsapp"`
 // named must never fire.
 func scenarios(t testing.TB) []*scenario {
 	keep := usedMetrics(t)
-	var outage, monday, tuesday page
-	var work sync.WaitGroup
-	for _, x := range []struct {
-		to     *page
-		seed   uint64
-		length time.Duration
-		outage bool
-	}{{&outage, 1, 26 * time.Hour, true}, {&monday, 2, 24 * time.Hour, false}, {&tuesday, 3, 24 * time.Hour, false}} {
-		work.Go(func() { *x.to = rehearse(t, x.seed, x.length, x.outage, keep) })
+	rehearsals := map[string]rehearsal{
+		"outage":  {seed: 1, length: 26 * time.Hour, outage: true},
+		"monday":  {seed: 2, length: 24 * time.Hour},
+		"tuesday": {seed: 3, length: 24 * time.Hour},
 	}
-	work.Wait()
+	troubles := tapTroubles()
+	for i := range troubles {
+		x := &troubles[i]
+		rehearsals[x.name] = rehearsal{seed: uint64(10 + i), from: 8 * time.Hour, length: 6 * time.Hour, trouble: x.trouble, restart: x.restart}
+	}
+	pages := play(t, rehearsals, keep)
+	outage, monday, tuesday := pages["outage"], pages["monday"], pages["tuesday"]
 	days := []page{monday, tuesday}
 	asIs := func(_, minute int) (int, float64) { return minute, 1 }
 	ordinary := calendar(days, 2*minutesADay, asIs).part(at(9, 0), minutesADay+at(14, 0))
@@ -38,11 +45,36 @@ func scenarios(t testing.TB) []*scenario {
 			{"NametapTapUnhealthy", "", at(2, 30), at(2, 35), at(4, 59), at(5, 0)},
 		}, 1},
 		{"nine days with a weekend and summer time", week(days), nil, 5},
+		{"four days with a weekend and the end of summer time", autumn(days), nil, 5},
 	}
 	list = append(list, appCases(ordinary, afternoon)...)
-	list = append(list, tapCases(afternoon)...)
+	for _, x := range troubles {
+		p := pages[x.name]
+		if x.restart > 0 {
+			p.restart(x.restart, 2)
+		}
+		list = append(list, &scenario{x.name, p, x.expect, 1})
+	}
 	list = append(list, namingCases(ordinary)...)
 	return append(list, daemonCases(afternoon.part(at(2, 0), at(5, 0)))...)
+}
+
+// play runs rehearsals, several at a time.
+func play(t testing.TB, list map[string]rehearsal, keep map[string]bool) map[string]page {
+	pages := map[string]page{}
+	var mu sync.Mutex
+	var work sync.WaitGroup
+	for name, x := range list {
+		x.keep = keep
+		work.Go(func() {
+			p := x.page(t)
+			mu.Lock()
+			defer mu.Unlock()
+			pages[name] = p
+		})
+	}
+	work.Wait()
+	return pages
 }
 
 // unhealthy has nametap say after two hours that its tap is not to be believed.
@@ -61,6 +93,22 @@ func week(days []page) page {
 			minute += 60
 		}
 		if weekday := day % 7; weekday == 5 || weekday == 6 {
+			minute += minutesADay - 90
+			factor = 0.75
+		}
+		return minute % minutesADay, factor
+	})
+}
+
+// autumn is the first days of a tap, Friday to Monday: no week before says what a
+// Saturday is like. On the Sunday clocks go back an hour.
+func autumn(days []page) page {
+	return calendar(days, 4*minutesADay, func(day, minute int) (int, float64) {
+		factor := 1.0
+		if day >= 2 {
+			minute += minutesADay - 60
+		}
+		if day == 1 || day == 2 {
 			minute += minutesADay - 90
 			factor = 0.75
 		}
@@ -150,58 +198,64 @@ func bound(s *series) float64 {
 	return le
 }
 
-func tapCases(afternoon page) []*scenario {
+// tapTrouble is what goes wrong with the tap, not with an app. nametap sees it
+// happen, so that what it says of its tap is what it would say.
+type tapTrouble struct {
+	name    string
+	trouble *trouble
+	restart int
+	expect  []expect
+}
+
+func tapTroubles() []tapTrouble {
 	noon := at(3, 30)
-	cut := afternoon.clone()
-	cut.traffic().times(noon, noon+40, 0)
-	for _, x := range cut.traffic() {
-		if !x.counter { // seen in the last five minutes
-			copy(x.v[noon:noon+5], x.v[noon-5:noon])
+	all := func(*synth.Frame, *decode.Packet) bool { return true }
+	uplink := func(f *synth.Frame, _ *decode.Packet) bool { return !f.Downlink }
+	downlink := func(f *synth.Frame, _ *decode.Packet) bool { return f.Downlink }
+	dns := func(_ *synth.Frame, p *decode.Packet) bool { return p.SrcPort == 53 || p.DstPort == 53 }
+	// share loses that share of all subscribers.
+	share := func(of uint32) func(*synth.Frame, *decode.Packet) bool {
+		return func(f *synth.Frame, p *decode.Packet) bool {
+			subscriber := p.Src
+			if f.Downlink {
+				subscriber = p.Dst
+			}
+			h := fnv.New32a()
+			_, _ = fmt.Fprint(h, subscriber)
+			return h.Sum32()%100 < of
 		}
 	}
-
-	// At its start nametap knows no names: for half an hour most of the app's
-	// traffic goes by none.
-	restart := afternoon.clone()
-	for _, name := range []string{"nametap_uplink_bytes_total", "nametap_downlink_bytes_total", "nametap_tcp_connection_attempts_total"} {
-		for _, class := range []string{"chat", "photo", "audio", "video"} {
-			restart.of(name, "class="+class).moveTo(restart.of(name, "app=other"), noon, noon+30, 0.6)
-		}
+	some := func(share float64) func(*synth.Frame, *decode.Packet) bool {
+		rng := rand.New(rand.NewPCG(5, 6))
+		return func(*synth.Frame, *decode.Packet) bool { return rng.Float64() < share }
 	}
-	restart.restart(noon, 2)
-
-	// The downlink's port goes dark.
-	half := afternoon.clone()
-	for _, name := range []string{"nametap_downlink_bytes_total", "nametap_downlink_packets_total", "nametap_dns_responses_total"} {
-		half.of(name).set(noon, noon+60, 0)
+	dnsOr := func(other func(*synth.Frame, *decode.Packet) bool) func(*synth.Frame, *decode.Packet) bool {
+		return func(f *synth.Frame, p *decode.Packet) bool { return dns(f, p) && other(f, p) }
 	}
-	half.of("nametap_capture_packets_total", "interface=downlink").set(noon, noon+60, 0)
-
-	drops := afternoon.clone()
-	drops.of("nametap_capture_drops_total", "reason=ring_full", "interface=uplink").set(noon, noon+60, 40)
-
-	// The resolver's traffic takes another way; apps lose their names.
-	blind := afternoon.clone()
-	blind.of("nametap_dns_responses_total").times(noon, noon+120, 0.02)
-	for _, name := range []string{"nametap_uplink_bytes_total", "nametap_downlink_bytes_total", "nametap_tcp_connection_attempts_total"} {
-		for _, class := range []string{"chat", "photo", "audio", "video"} {
-			blind.of(name, "class="+class).moveTo(blind.of(name, "app=other"), noon+10, noon+120, 0.97)
-		}
-	}
-
-	gone := afternoon.clone()
-	gone.traffic().times(noon, noon+40, 0.04)
-
-	return []*scenario{
-		{"tap cut", cut, []expect{{"NametapNoPackets", "", noon + 2, noon + 9, noon + 39, noon + 42}}, 1},
-		{"restart", restart, nil, 1},
-		{"one direction cut", half, []expect{
+	return []tapTrouble{
+		{"tap cut", &trouble{noon, noon + 40, all, false}, 0, []expect{{"NametapNoPackets", "", noon + 2, noon + 5, noon + 39, noon + 42}}},
+		{"downlink cut", &trouble{noon, noon + 60, downlink, false}, 0, []expect{
 			{"NametapOneSided", "", noon + 5, noon + 15, noon + 59, noon + 75},
-			{"NametapDNSMissing", "", noon + 10, noon + 25, noon + 59, noon + 80},
-		}, 1},
-		{"packets dropped", drops, []expect{{"NametapDrops", "", noon + 4, noon + 10, noon + 59, noon + 66}}, 1},
-		{"dns off the tap", blind, []expect{{"NametapDNSMissing", "", noon + 10, noon + 22, noon + 119, noon + 130}}, 1},
-		{"everything falls", gone, []expect{{"NametapTrafficGone", "", noon + 4, noon + 18, noon + 38, noon + 60}}, 1},
+			{"NametapDNSMissing", "", noon + 10, noon + 25, noon + 59, noon + 75},
+		}},
+		{"uplink cut", &trouble{noon, noon + 60, uplink, false}, 0, []expect{
+			{"NametapOneSided", "", noon + 5, noon + 15, noon + 59, noon + 75},
+		}},
+		{"packets dropped", &trouble{noon, noon + 60, some(0.03), true}, 0, []expect{
+			{"NametapDrops", "", noon + 4, noon + 10, noon + 59, noon + 68},
+		}},
+		{"packets lost before the capture", &trouble{noon, noon + 60, some(0.03), false}, 0, []expect{
+			{"NametapTapUnhealthy", `reason="unseen_bytes"`, noon + 30, noon + 40, noon + 59, noon + 68},
+		}},
+		{"dns off the tap", &trouble{noon, noon + 120, dns, false}, 0, []expect{
+			{"NametapDNSMissing", "", noon + 10, noon + 22, noon + 119, noon + 130},
+		}},
+		{"most dns off the tap", &trouble{noon, noon + 120, dnsOr(some(0.9)), false}, 0, nil},
+		{"everything falls", &trouble{noon, noon + 40, share(88), false}, 0, []expect{
+			{"NametapTrafficGone", "", noon + 4, noon + 18, noon + 38, noon + 60},
+		}},
+		{"half of the subscribers off the tap", &trouble{noon, noon + 60, share(50), false}, 0, nil},
+		{"restart", nil, noon, nil},
 	}
 }
 
@@ -246,6 +300,7 @@ func daemonCases(afternoon page) []*scenario {
 		p.of("nametap_dnsmap_last_evicted_age_seconds").set(noon, p.minutes(), 20000)
 	})
 	refused := with(func(p *page) { p.of("nametap_names_refused_total").set(noon, noon+60, 3) })
+	overload := with(func(p *page) { p.of("nametap_overload_shedding", "work=rtt").set(noon, noon+60, 1) })
 	crashing := afternoon.clone().restart(noon, 1).restart(noon+10, 1).restart(noon+20, 1)
 	down := with(func(p *page) {
 		selection(*p).vanish(noon, noon+60)
@@ -261,6 +316,7 @@ func daemonCases(afternoon page) []*scenario {
 		{"dns map short", short, []expect{{"NametapDNSMapShort", "", noon + 15, noon + 18, noon + 59, noon + 75}}, 1},
 		{"dns map of good length", old, nil, 1},
 		{"table refuses", refused, []expect{{"NametapTableRefusals", `table="names"`, noon + 15, noon + 18, noon + 59, noon + 75}}, 1},
+		{"overload", overload, []expect{{"NametapOverload", `work="rtt"`, noon + 10, noon + 11, noon + 59, noon + 60}}, 1},
 		{"crash loop", crashing, []expect{{"NametapRestarts", "", noon + 8, noon + 11, noon + 59, noon + 80}}, 1},
 		{"nametap down", down, []expect{
 			{"NametapDown", "", noon + 2, noon + 3, noon + 59, noon + 60},

@@ -10,10 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -255,22 +253,12 @@ func TestRules(t *testing.T) {
 			}
 		}
 	}
-	queue := make(chan *scenario)
-	go func() {
-		for _, s := range list {
-			queue <- s
-		}
-		close(queue)
-	}()
-	var work sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		work.Go(func() {
-			for s := range queue {
-				s.run(t, tool, dir)
-			}
+	for _, s := range list {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.run(t, tool, dir)
 		})
 	}
-	work.Wait()
 }
 
 // run has promtool judge the case.
@@ -278,11 +266,10 @@ func (s *scenario) run(t *testing.T, tool, dir string) {
 	began := time.Now()
 	path, err := s.file(dir)
 	if err != nil {
-		t.Errorf("%s: %v", s.name, err)
-		return
+		t.Fatal(err)
 	}
 	if out, err := exec.Command(tool, "test", "rules", path).CombinedOutput(); err != nil {
-		t.Errorf("%s: %v\n%s", s.name, err, out)
+		t.Errorf("%v\n%s", err, out)
 	}
-	t.Logf("%-40s %5d minutes %4d series %v", s.name, s.page.minutes(), len(s.page), time.Since(began).Round(100*time.Millisecond))
+	t.Logf("%d minutes, %d series, %v", s.page.minutes(), len(s.page), time.Since(began).Round(100*time.Millisecond))
 }

@@ -2,6 +2,7 @@ package prometheus_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -135,16 +136,6 @@ func (p page) app(app string) (out selection) {
 	return out
 }
 
-// traffic returns all that packets move.
-func (p page) traffic() (out selection) {
-	for _, s := range p {
-		if s.counter || strings.HasSuffix(s.name, "_active") {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // times multiplies what happens in the minutes [from, to).
 func (s selection) times(from, to int, factor float64) {
 	for _, x := range s {
@@ -216,58 +207,113 @@ func (p *page) add(name string, counter bool, v float64, labels ...string) selec
 	return selection{s}
 }
 
-// rehearse runs a scenario through the engine in memory and reads the metrics
-// page once a simulated minute, as Prometheus would. keep says which metrics
-// are wanted; series in which nothing ever happens are left out, but for class
-// other, which drift fills.
-func rehearse(t testing.TB, seed uint64, length time.Duration, outage bool, keep map[string]bool) page {
+// rehearsal is a run of the generator's outage day through the engine.
+type rehearsal struct {
+	seed   uint64
+	from   time.Duration // the time of day at which it begins
+	length time.Duration
+	outage bool
+	keep   map[string]bool // the metrics that are wanted
+	// trouble is what the tap does to a frame, nil for nothing.
+	trouble *trouble
+	// restart is the minute in which nametap starts anew, 0 for none.
+	restart int
+}
+
+// trouble is what goes wrong with a tap in the minutes [from, to).
+type trouble struct {
+	from, to int
+	// lost says that a frame does not come through.
+	lost func(f *synth.Frame, p *decode.Packet) bool
+	// counted is the reason by which the capture counts what is lost; without
+	// one, nobody knows of it.
+	counted bool
+}
+
+// page runs the generator through the engine in memory and reads the metrics
+// page once a simulated minute, as Prometheus would. Series in which nothing ever
+// happens are left out, but for class other, which drift fills.
+func (x rehearsal) page(t testing.TB) page {
 	t.Helper()
 	scenario, err := synth.LoadScenario("outage-2014")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !outage {
+	scenario.Start.Time = scenario.Start.Add(x.from)
+	if !x.outage {
 		scenario.Outage = nil
 	}
-	generator, err := synth.New(scenario, synth.Options{Seed: seed, Duration: length})
+	generator, err := synth.New(scenario, synth.Options{Seed: x.seed, Duration: x.length})
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := &recorder{
+		rehearsal: x, generator: generator, found: map[string]*series{},
+		begin: generator.Start().UnixNano(), next: generator.Start().Add(time.Minute).UnixNano(), decoder: decode.New(decode.Config{}),
+	}
+	for i, name := range []string{"uplink", "downlink"} {
+		r.stats[i].Name = name
+	}
+	var state []byte
+	for !r.over() {
+		state = r.daemon(t, state)
+	}
+	return r.page()
+}
+
+// daemon runs one nametap until it is to start anew, or the generator has
+// nothing more. It loads and returns the state that nametap keeps.
+func (r *recorder) daemon(t testing.TB, state []byte) []byte {
 	watcher := watch.New(nil)
+	if state != nil {
+		if err := json.Unmarshal(state, watcher); err != nil {
+			t.Fatal(err)
+		}
+	}
 	engine, err := probe.New(probe.Config{
 		Shards: 1, Memory: 512 << 20, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
 		DNSGrace: 10 * time.Second, DNSStale: 6 * time.Hour, Dedup: 5 * time.Millisecond, Rules: classify.Builtin(),
 		WatchEvery: watch.Fine, Watch: watcher.Observe,
+		Clock: func() int64 { return r.next + int64(time.Second) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(metrics.New(engine.Snapshot, metrics.Config{Interfaces: []string{"uplink", "downlink"}, Status: watcher.Status}))
-	r := &recorder{generator: generator, registry: registry, keep: keep, found: map[string]*series{}, next: generator.Start().Add(time.Minute).UnixNano()}
-	for i, name := range []string{"uplink", "downlink"} {
-		r.stats[i].Name = name
+	r.registry = prometheus.NewRegistry()
+	r.registry.MustRegister(metrics.New(engine.Snapshot, metrics.Config{Interfaces: []string{"uplink", "downlink"}, Status: watcher.Status}))
+	for i := range r.stats {
+		r.stats[i] = capture.InterfaceStats{Name: r.stats[i].Name}
 	}
 	if err := engine.Run(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
-	return r.page()
+	state, err = json.Marshal(watcher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
 }
 
 // recorder is a capture.Source that plays a generator, and reads the page
 // whenever a minute of packet time has passed.
 type recorder struct {
+	rehearsal
 	generator *synth.Generator
 	frame     synth.Frame
 	have      bool
+	begin     int64
 	next      int64
 	stats     [2]capture.InterfaceStats
+	decoder   *decode.Decoder
 
 	registry *prometheus.Registry
-	keep     map[string]bool
 	found    map[string]*series
 	minutes  int
+	again    bool // the restart has been
+	silent   bool // an empty batch has said that the minute is over
 }
+
+func (r *recorder) over() bool { return r.next > r.generator.End().UnixNano() }
 
 func (r *recorder) Next(b *capture.Batch) error {
 	b.Frames = b.Frames[:0]
@@ -276,7 +322,16 @@ func (r *recorder) Next(b *capture.Batch) error {
 		if len(b.Frames) > 0 {
 			return nil
 		}
-		if r.next > r.generator.End().UnixNano() {
+		if r.over() {
+			return io.EOF
+		}
+		if !r.silent { // as a live tap does: the clock moves packet time on
+			r.silent = true
+			return nil
+		}
+		r.silent = false
+		if r.restart == r.minutes && r.restart > 0 && !r.again {
+			r.again = true
 			return io.EOF
 		}
 		if err := r.read(); err != nil {
@@ -298,6 +353,10 @@ func (r *recorder) fill(b *capture.Batch) {
 		if r.frame.Time >= r.next || len(buf)+len(r.frame.Data) > cap(buf) {
 			return
 		}
+		r.have = false
+		if r.loses() {
+			continue
+		}
 		at, i := len(buf), r.frame.Interface()
 		buf = append(buf, r.frame.Data...)
 		b.Frames = append(b.Frames, capture.Frame{
@@ -305,8 +364,23 @@ func (r *recorder) fill(b *capture.Batch) {
 		})
 		r.stats[i].Packets++
 		r.stats[i].Bytes += uint64(len(r.frame.Data))
-		r.have = false
 	}
+}
+
+// loses says whether the trouble takes the frame.
+func (r *recorder) loses() bool {
+	x := r.trouble
+	if minute := int((r.frame.Time - r.begin) / int64(time.Minute)); x == nil || minute < x.from || minute >= x.to {
+		return false
+	}
+	var p decode.Packet
+	r.decoder.Scratch = r.decoder.Scratch[:0]
+	r.decoder.Decode(r.frame.Data, uint32(len(r.frame.Data)), decode.LinkEthernet, 0, &p)
+	lost := x.lost(&r.frame, &p)
+	if lost && x.counted {
+		r.stats[r.frame.Interface()].Drops[capture.DropRingFull]++
+	}
+	return lost
 }
 
 func (r *recorder) Release(*capture.Batch) {}
@@ -380,7 +454,9 @@ func (r *recorder) page() page {
 		}
 		if s.counter {
 			for i := len(s.v) - 1; i > 0; i-- {
-				s.v[i] -= s.v[i-1]
+				if i != r.restart {
+					s.v[i] -= s.v[i-1]
+				}
 			}
 		}
 		s.gone = make([]bool, len(s.v))

@@ -54,6 +54,7 @@ const (
 	reasonProcess     = "process"
 	reasonMessage     = "message"
 	reasonConnections = "table_full"
+	reasonAnswers     = "dns_answers"
 )
 
 // New makes the metrics. Apps are the systemd units or commands that get series
@@ -116,7 +117,7 @@ func (m *Metrics) histogram(name, help string, labels []string) *prometheus.Hist
 
 // start puts every series on the page, at 0.
 func (m *Metrics) start() {
-	for _, reason := range []string{reasonNamespace, reasonProcess, reasonMessage, reasonConnections} {
+	for _, reason := range []string{reasonNamespace, reasonProcess, reasonMessage, reasonConnections, reasonAnswers} {
 		m.skipped.WithLabelValues(reason)
 	}
 	for _, app := range append(slices.Clone(m.apps), Other) {
@@ -155,6 +156,7 @@ func (m *Metrics) Observe(s *ping.Sample) {
 	m.skipped.WithLabelValues(reasonProcess).Set(float64(s.Skipped.Processes))
 	m.skipped.WithLabelValues(reasonMessage).Set(float64(s.Skipped.Messages))
 	m.skipped.WithLabelValues(reasonConnections).Set(float64(s.Skipped.Connections))
+	m.skipped.WithLabelValues(reasonAnswers).Set(float64(s.Skipped.Answers))
 }
 
 func (m *Metrics) count(app, scope string, c ping.Counts, connections int) {

@@ -58,7 +58,7 @@ type Engine struct {
 	dialer  net.Dialer
 	ctx     context.Context
 	cancel  context.CancelFunc
-	names   names
+	names   ping.Names
 	tcp     table[*tcpConnection]
 	udp     table[*udpAssociation]
 	opened  atomic.Int64

@@ -66,7 +66,7 @@ func (e *Engine) acceptTCP(r *tcp.ForwarderRequest) {
 func (e *Engine) connect(r *tcp.ForwarderRequest) (*tcpConnection, error) {
 	id := r.ID()
 	c := &tcpConnection{key: keyOf(id), source: addrPort(id.RemoteAddress, 0).Addr().String()}
-	c.name = e.names.of(c.key.destination.Addr())
+	c.name = e.names.Of(c.key.destination.Addr())
 	outside, err := e.dialer.DialContext(e.ctx, "tcp", c.key.destination.String())
 	if err != nil {
 		r.Complete(true)

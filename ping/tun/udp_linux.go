@@ -9,6 +9,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/nametap/nametap/ping"
 )
 
 const (
@@ -74,7 +76,7 @@ func (e *Engine) acceptUDP(r *udp.ForwarderRequest) bool {
 }
 
 func (e *Engine) associate(a *udpAssociation) {
-	a.name = e.names.of(a.key.destination.Addr())
+	a.name = e.names.Of(a.key.destination.Addr())
 	var err error
 	if a.outside, err = e.dialer.DialContext(e.ctx, "udp", a.key.destination.String()); err != nil {
 		e.failed.Add(1)
@@ -128,7 +130,7 @@ func (a *udpAssociation) send() {
 	}
 }
 
-func (a *udpAssociation) receive(names *names) {
+func (a *udpAssociation) receive(names *ping.Names) {
 	defer a.close()
 	buf := buffers.Get().(*[64 << 10]byte)
 	defer buffers.Put(buf)
@@ -139,7 +141,7 @@ func (a *udpAssociation) receive(names *names) {
 		}
 		a.timer.Reset(a.idle)
 		if a.key.destination.Port() == dnsPort {
-			names.learn(buf[:n])
+			names.Learn(buf[:n])
 		}
 		if _, err := a.inside.Write(buf[:n]); err == nil {
 			a.counts.received.Add(1)

@@ -1,4 +1,4 @@
-package tun
+package ping
 
 import (
 	"net/netip"
@@ -11,24 +11,26 @@ import (
 // maxNames is how many addresses are remembered; the oldest answers go first.
 const maxNames = 16384
 
-// names remembers which name was asked for when an address was the answer. The
-// newest answer counts; it is looked up once, when a connection opens.
-type names struct {
+// Names remembers which name was asked for when an address was the answer. The
+// newest answer counts; it is looked up once, when a connection opens. The zero
+// value is ready, and safe for concurrent use.
+type Names struct {
 	mu     sync.Mutex
 	byAddr map[netip.Addr]string
 	order  []netip.Addr // a ring, by first answer
 	next   int
 }
 
-func (n *names) of(a netip.Addr) string {
+// Of returns the name for which the address was the newest answer; empty for none.
+func (n *Names) Of(a netip.Addr) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.byAddr[a]
 }
 
-// learn takes an answer as it came over UDP. The name is the one that was asked
+// Learn takes an answer as it came over UDP. The name is the one that was asked
 // for, not the last of a chain of aliases.
-func (n *names) learn(b []byte) {
+func (n *Names) Learn(b []byte) {
 	var m dns.Msg
 	if m.Unpack(b) != nil || !m.Response || m.Rcode != dns.RcodeSuccess || len(m.Question) != 1 {
 		return
@@ -49,7 +51,7 @@ func (n *names) learn(b []byte) {
 	}
 }
 
-func (n *names) put(ip []byte, name string) {
+func (n *Names) put(ip []byte, name string) {
 	a, ok := netip.AddrFromSlice(ip)
 	if !ok {
 		return

@@ -1,10 +1,11 @@
-package detect
+package trial
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"github.com/nametap/nametap/detect"
 )
 
 // network is a simulated operator: a population with a daily and a weekly
@@ -16,7 +17,7 @@ type network struct {
 	noise       map[string]*float64 // AR(1) state by class
 	spike       map[string]spike
 	growth      float64
-	dst         int // bin from which local time is an hour on; 0: never
+	summerTime  int // step from which local time is an hour on; 0: never
 }
 
 type spike struct {
@@ -26,7 +27,7 @@ type spike struct {
 
 type class struct {
 	app, name string
-	rate      float64 // attempts per active subscriber and bin
+	rate      float64 // attempts per active subscriber and detect.Width
 	up, down  float64 // mean bytes a flow
 	sigma     float64 // of the logarithm of one flow's bytes
 	success   float64
@@ -40,9 +41,8 @@ var classes = []class{
 	{"other", "other", 0.8, 4000, 60000, 1.6, 0.95},
 }
 
-// failure is what goes wrong for a while: factors on the healthy values.
+// failure is what is different for a while: factors on the healthy values.
 type failure struct {
-	name        string
 	apps        string // "whatsapp" or "all"
 	group       string
 	attempts    float64
@@ -71,13 +71,14 @@ func newNetwork(seed uint64, subscribers float64, groups ...string) *network {
 	return n
 }
 
-const perDay = int(24 * time.Hour / Width)
+// perDay is how many steps a day has.
+const perDay = int(24 * time.Hour / detect.Hop)
 
-// load of a bin of the local day, weekends later and lower.
-func (n *network) load(bin int) float64 {
-	local := bin
-	if n.dst > 0 && bin >= n.dst {
-		local += int(time.Hour / Width)
+// load of a step of the local day, weekends lower.
+func (n *network) load(step int) float64 {
+	local := step
+	if n.summerTime > 0 && step >= n.summerTime {
+		local += int(time.Hour / detect.Hop)
 	}
 	hour := float64(local%perDay) / float64(perDay) * 24
 	day := local / perDay % 7
@@ -85,7 +86,7 @@ func (n *network) load(bin int) float64 {
 	if day >= 5 {
 		l *= 0.85
 	}
-	return l * (1 + n.growth*float64(bin)/float64(7*perDay))
+	return l * (1 + n.growth*float64(step)/float64(7*perDay))
 }
 
 func (n *network) poisson(mean float64) float64 {
@@ -123,31 +124,39 @@ func (n *network) volume(flows, mean, sigma float64) float64 {
 	return flows * mean * math.Exp(spread*n.rng.NormFloat64()-spread*spread/2)
 }
 
-// step makes the bin of that number. part is how much of it f covers; after is
-// the number of bins since the end of f, 0 during or before it.
-func (n *network) step(bin int, f *failure, part float64, after int) *Step {
-	s := &Step{Start: epoch + int64(bin)*int64(Width)}
-	l := n.load(bin)
+// The noise of a class's rate: its deviation is 11 %, and what is left of it after
+// five minutes is nine tenths.
+const (
+	noiseKept = 0.949
+	noiseNew  = 0.036
+)
+
+// step makes the step of that number. part is how much of it f covers; after is
+// the number of steps since the end of f, 0 during or before it.
+func (n *network) step(step int, f *failure, part float64, after int) *detect.Step {
+	s := &detect.Step{Start: epoch + int64(step)*int64(detect.Hop)}
+	l := n.load(step)
 	active := n.subscribers * math.Min(1, 0.35+0.65*l)
 	for _, c := range classes {
 		x := n.noise[c.name]
-		*x = 0.9**x + 0.05*n.rng.NormFloat64()
-		sp := n.spikes(c.name, bin)
+		*x = noiseKept**x + noiseNew*n.rng.NormFloat64()
+		sp := n.spikes(c.name, step)
 		for g, group := range n.groups {
 			weight := 1 / float64(len(n.groups))
 			if len(n.groups) > 1 && g == 0 {
 				weight *= 1.2
 			}
-			mean := active * weight * c.rate * l / (0.35 + 0.65*l) * math.Exp(*x) * sp.attempts
+			rate := c.rate * float64(detect.Hop) / float64(detect.Width)
+			mean := active * weight * rate * l / (0.35 + 0.65*l) * math.Exp(*x) * sp.attempts
 			b := n.bin(&c, mean, sp.bytes, f, part, after, group)
 			b.Subscribers = uint64(n.poisson(active * weight))
 			if f != nil && f.tap {
 				b.Subscribers = uint64(float64(b.Subscribers) * (1 - part))
 			}
 			if group != "" {
-				s.Samples = append(s.Samples, Sample{Key{c.app, c.name, group}, b})
+				s.Samples = append(s.Samples, detect.Sample{Key: detect.Key{App: c.app, Class: c.name, Group: group}, Bin: b})
 			}
-			s.Samples = append(s.Samples, Sample{Key{c.app, c.name, ""}, b})
+			s.Samples = append(s.Samples, detect.Sample{Key: detect.Key{App: c.app, Class: c.name}, Bin: b})
 		}
 	}
 	s.Samples = fold(s.Samples)
@@ -156,8 +165,8 @@ func (n *network) step(bin int, f *failure, part float64, after int) *Step {
 }
 
 // fold adds the groups' shares of a series up.
-func fold(in []Sample) (out []Sample) {
-	at := map[Key]int{}
+func fold(in []detect.Sample) (out []detect.Sample) {
+	at := map[detect.Key]int{}
 	for _, x := range in {
 		i, ok := at[x.Key]
 		if !ok {
@@ -165,34 +174,39 @@ func fold(in []Sample) (out []Sample) {
 			out = append(out, x)
 			continue
 		}
-		sum := out[i].Subscribers + x.Subscribers
-		out[i].add(&x.Bin)
-		out[i].Subscribers = sum
+		add(&out[i].Bin, &x.Bin)
 	}
 	return out
 }
 
-func (n *network) bin(c *class, mean, bytes float64, f *failure, part float64, after int, group string) (b Bin) {
+func add(x, y *detect.Bin) {
+	x.Attempts, x.SYN, x.SYNACK, x.RST = x.Attempts+y.Attempts, x.SYN+y.SYN, x.SYNACK+y.SYNACK, x.RST+y.RST
+	x.Flows, x.Carried, x.OneSided = x.Flows+y.Flows, x.Carried+y.Carried, x.OneSided+y.OneSided
+	x.BytesUp, x.BytesDown, x.Subscribers = x.BytesUp+y.BytesUp, x.BytesDown+y.BytesDown, x.Subscribers+y.Subscribers
+}
+
+func (n *network) bin(c *class, mean, bytes float64, f *failure, part float64, after int, group string) (b detect.Bin) {
 	fails := f != nil && (f.apps == "all" || f.apps == c.app) && (f.group == "" || f.group == group)
 	healthy, sick := mean, 0.0
 	if fails {
 		healthy, sick = mean*(1-part), mean*part*f.attempts
 		if after > 0 && f.recoverFrom > 1 {
-			healthy *= 1 + (f.recoverFrom-1)*math.Exp(-float64(after)/5)
+			healthy *= 1 + (f.recoverFrom-1)*math.Exp(-float64(after)*float64(detect.Hop)/float64(25*time.Minute))
 		}
 	}
 	n.flows(&b, c, n.poisson(healthy), 1, 1, bytes, 1)
 	if fails && part > 0 {
 		n.flows(&b, c, n.poisson(sick), f.success, f.answered, bytes, f.bytes)
 		if f.downOnly {
-			b.SYNACK, b.Carried, b.BytesDown = uint64(float64(b.SYNACK)*(1-part)), uint64(float64(b.Carried)*(1-part)), uint64(float64(b.BytesDown)*(1-part))
+			seen := func(n uint64) uint64 { return uint64(float64(n) * (1 - part)) }
+			b.SYNACK, b.Carried, b.BytesDown = seen(b.SYNACK), seen(b.Carried), seen(b.BytesDown)
 			b.OneSided = uint64(float64(b.Flows) * part)
 		}
 	}
 	return b
 }
 
-func (n *network) flows(b *Bin, c *class, count, success, answered, bytes, failedBytes float64) {
+func (n *network) flows(b *detect.Bin, c *class, count, success, answered, bytes, failedBytes float64) {
 	syn := count + n.some(count, 0.02)
 	ok := n.some(count, c.success*success)
 	b.Attempts += uint64(count)
@@ -208,21 +222,21 @@ func (n *network) flows(b *Bin, c *class, count, success, answered, bytes, faile
 }
 
 // spikes: once in a few days a class has an hour of a match or a feast.
-func (n *network) spikes(name string, bin int) spike {
+func (n *network) spikes(name string, step int) spike {
 	s := n.spike[name]
-	if bin < s.until {
+	if step < s.until {
 		return s
 	}
 	if n.rng.Float64() < 1.0/float64(4*perDay) {
-		s = spike{bin + 3 + n.rng.IntN(20), 1 + 2*n.rng.Float64(), 0.7 + 3*n.rng.Float64()}
+		s = spike{step + 6 + n.rng.IntN(40), 1 + 2*n.rng.Float64(), 0.7 + 3*n.rng.Float64()}
 		n.spike[name] = s
 		return s
 	}
 	return spike{0, 1, 1}
 }
 
-func (n *network) resolve(s *Step, load float64, f *failure, part float64) {
-	asked := n.poisson(n.subscribers * load * 0.6)
+func (n *network) resolve(s *detect.Step, load float64, f *failure, part float64) {
+	asked := n.poisson(n.subscribers * load * 0.3)
 	bad := 0.02
 	if f != nil && part > 0 {
 		if f.tap {
@@ -231,8 +245,8 @@ func (n *network) resolve(s *Step, load float64, f *failure, part float64) {
 		bad += f.dns * part
 	}
 	failed := n.some(asked, math.Min(bad, 1))
-	s.DNS = DNS{Known: true, Asked: uint64(asked), Answered: uint64(asked), Failed: uint64(failed)}
-	s.Tap = Tap{Known: true, Frames: uint64(asked * 100)}
+	s.DNS = detect.DNS{Known: true, Asked: uint64(asked), Answered: uint64(asked), Failed: uint64(failed)}
+	s.Tap = detect.Tap{Known: true, Frames: uint64(asked * 100)}
 	if f != nil && f.droppedTap && part > 0 {
 		s.Tap.Dropped = uint64(float64(s.Tap.Frames) * 0.3 * part)
 	}
@@ -240,61 +254,3 @@ func (n *network) resolve(s *Step, load float64, f *failure, part float64) {
 
 // epoch is a Monday, midnight.
 var epoch = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
-
-// trial runs a network for some days with a failure between two bins, which may
-// lie within one (fractions).
-type trial struct {
-	net        *network
-	days       int
-	fail       *failure
-	from, to   float64 // in bins; 0: none
-	detector   *Detector
-	transform  func(*Step) *Step // nil: as it is
-	opened     []Event
-	openedAt   []int64
-	finished   []Event
-	everything []Event
-}
-
-func (t *trial) run() {
-	if t.detector == nil {
-		t.detector = New()
-	}
-	for bin := range t.days * perDay {
-		part, after := 0.0, 0
-		if t.fail != nil && t.to > t.from {
-			part = math.Max(0, math.Min(float64(bin+1), t.to)-math.Max(float64(bin), t.from))
-			if float64(bin) >= t.to {
-				after = bin - int(t.to) + 1
-			}
-		}
-		s := t.net.step(bin, t.fail, part, after)
-		if t.transform != nil {
-			if s = t.transform(s); s == nil {
-				continue
-			}
-		}
-		for _, e := range t.detector.Step(s) {
-			t.everything = append(t.everything, e)
-			switch {
-			case e.End == 0:
-				t.opened = append(t.opened, e)
-				t.openedAt = append(t.openedAt, s.Start+int64(Width))
-			case e.RecoveryEnd == 0:
-				t.finished = append(t.finished, e)
-			}
-		}
-	}
-}
-
-func (t *trial) at(bin float64) int64 { return epoch + int64(bin*float64(Width)) }
-
-func describe(e *Event) string {
-	end := "open"
-	if e.End != 0 {
-		end = time.Unix(0, e.End).UTC().Format("Jan _2 15:04")
-	}
-	return fmt.Sprintf("%s/%s%v %s..%s %s %.2f down=%.2f up=%.2f att=%.2f ok=%.2f→%.2f %v",
-		e.App, e.Group, e.Classes, time.Unix(0, e.Start).UTC().Format("Jan _2 15:04"), end, e.Verdict, e.Confidence,
-		e.ResidueDown, e.ResidueUp, e.Attempts, e.SuccessBefore, e.Success, e.Reasons)
-}
