@@ -21,6 +21,7 @@ const (
 // for one that had to make room.
 func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
 	var ev Event
+	t.hash = hash
 	r := t.find(key, hash)
 	if r != 0 {
 		if why := t.succeeded(&t.recs[r], p, dir); why != NotEnded {

@@ -89,7 +89,7 @@ func (t *Table) advance(f *Flow, h *Half, p *decode.Packet, dir Direction) {
 	h.nxt = end
 	h.bits &^= halfProbed
 	if w, follows := h.arm(p, end); follows {
-		t.follow(f, h, dir, w)
+		t.follow(h, dir, w)
 	}
 }
 

@@ -72,6 +72,7 @@ type Table struct {
 
 	holes  []holeList
 	trains [trainSlots]train
+	hash   uint64 // of the segment at hand
 
 	skipRTT bool
 

@@ -93,18 +93,26 @@ func TestTrainMean(t *testing.T) {
 func TestTrainPlaces(t *testing.T) {
 	s := newScene(t, 16)
 	one, two := Flow{Key: s.key}, Flow{Key: s.key}
-	place, tag := s.tab.train(&one, Up)
+	of := func(f *Flow, dir Direction) (*train, uint32) {
+		s.tab.hash = s.tab.Hash(&f.Key)
+		return s.tab.train(dir)
+	}
+	place, tag := of(&one, Up)
 	for {
 		two.Key.SubscriberPort++
-		if c, other := s.tab.train(&two, Up); c == place && other != tag {
+		if c, other := of(&two, Up); c == place && other != tag {
 			break
 		}
 	}
-	if c, _ := s.tab.train(&one, Down); c == place {
+	if c, _ := of(&one, Down); c == place {
 		t.Error("both directions of a flow have one place")
 	}
-	join := func(f *Flow, at uint32) { s.tab.follow(f, &f.Half[Up], Up, wait{probe: at, time: at}) }
+	join := func(f *Flow, at uint32) {
+		of(f, Up)
+		s.tab.follow(&f.Half[Up], Up, wait{probe: at, time: at})
+	}
 	answered := func(f *Flow, at, ack uint32) bool {
+		of(f, Up)
 		p := decode.Packet{Time: int64(at) * 1000, Ack: ack}
 		return f.Half[Up].bits&halfTrain != 0 && s.tab.arrive(f, &f.Half[Up], &p, Up)
 	}

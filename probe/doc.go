@@ -13,4 +13,7 @@
 // partitions have learned of servers is put together and shown to all of them
 // from the step after the next on: a fixed rule, where the shards' own progress
 // would be chance.
+//
+// Workers are several such engines, one for each source of a live tap whose
+// frames the kernel divides by subscriber.
 package probe
