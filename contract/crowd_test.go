@@ -125,7 +125,7 @@ func TestShardsChangeNothing(t *testing.T) {
 // TestOverflowIsTheSameEveryTime: also where the tables are far too small.
 func TestOverflowIsTheSameEveryTime(t *testing.T) {
 	t.Parallel()
-	tr := flood(3, 90_000)
+	tr := flood(3, 150_000)
 	for s := range 8_000 {
 		who := netip.AddrFrom4([4]byte{10, 200 + byte(s>>14), byte(s >> 7), byte(s)})
 		var addrs []string

@@ -32,6 +32,7 @@ const (
 	holesCost    = 136
 	helloCost    = 16<<10 + 256
 	dnsTCPCost   = dnsWindow + 256
+	dnsLongCost  = dnsLongWindow + 256
 	// sideCost is two generations each of known connections, of tried ones and of
 	// addresses that asked, a third of each while the oldest makes room, and an
 	// address behind a gateway.
@@ -42,7 +43,7 @@ const (
 type budget struct {
 	flows, holes, entries, names int
 	subscribers                  int
-	hellos, dnsStreams           int
+	hellos, dnsStreams, dnsLong  int
 	late                         int // flows that wait for a late answer
 
 	// of the engine, not of a partition
@@ -88,6 +89,7 @@ func plan(memory int64, engines int) (budget, error) {
 		holes:       part(10, holesCost, 16),
 		hellos:      part(10, helloCost, 2),
 		dnsStreams:  part(8, dnsTCPCost, 2),
+		dnsLong:     part(4, dnsLongCost, 1),
 		late:        int(powerOfTwo(permille(4) / partitions / lateSize)),
 		fragments:   int(min(one, maxFragments)),
 		sessions:    known * 4,

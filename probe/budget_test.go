@@ -22,7 +22,7 @@ func (b *budget) full(engines int64) int64 {
 		index *= 2
 	}
 	part := int64(b.flows+1)*flowBytes + index*8 + int64(b.entries)*entryCost + int64(b.names)*nameCost +
-		pairs(b.subscribers) + int64(b.holes)*holesCost + int64(b.hellos)*helloCost + int64(b.dnsStreams)*dnsTCPCost
+		pairs(b.subscribers) + int64(b.holes)*holesCost + int64(b.hellos)*helloCost + int64(b.dnsStreams)*dnsTCPCost + int64(b.dnsLong)*dnsLongCost
 	part += int64(b.late) * lateSize
 	engine := part*partitions + int64(b.fragments) + gtp.Config{}.ForMemory(b.sessions).Bytes() +
 		2*int64(b.roster)*rosterCost + int64(b.sides)*sideCost
@@ -52,7 +52,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	streams := int64(b.hellos)*helloCost*partitions + int64(b.dnsStreams)*dnsTCPCost*partitions
+	streams := int64(b.hellos)*helloCost*partitions + int64(b.dnsStreams)*dnsTCPCost*partitions + int64(b.dnsLong)*dnsLongCost*partitions
 	if full := b.full(1) - streams; full > MinMemory {
 		t.Errorf("the least budget: tables add up to %d MiB", full>>20)
 	}

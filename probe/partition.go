@@ -27,6 +27,7 @@ type partition struct {
 
 	hellos     *stream.Assembler // first bytes of TLS clients
 	dnsStreams *stream.Assembler // DNS over TCP, server to client
+	dnsLong    *stream.Assembler // the same, for long messages
 
 	late lateQueue
 
@@ -77,6 +78,7 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	}
 	p.hellos = stream.New(classify.MaxHello, b.hellos*classify.MaxHello)
 	p.dnsStreams = stream.New(dnsWindow, b.dnsStreams*dnsWindow)
+	p.dnsLong = stream.New(dnsLongWindow, b.dnsLong*dnsLongWindow)
 	return p, nil
 }
 
@@ -176,7 +178,8 @@ func (a *partition) dropStream(f *flows.Flow) {
 		return
 	}
 	if f.Key.ServerPort == portDNS {
-		a.dnsStreams.Put(f.Stream - 1)
+		streams, slot := a.streamOf(f)
+		streams.Put(slot)
 	} else {
 		a.hellos.Put(f.Stream - 1)
 	}

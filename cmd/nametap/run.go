@@ -78,7 +78,7 @@ the command line wins.`,
 	f.BoolVar(&d.pprof, "pprof", false, "serve profiles of the process at /debug/pprof/, under the same --listen and --web-config")
 	f.Var(&d.ring, "ring", "capture ring of each interface (default: rides out a stall of 300 ms at 0.5 M packets/s)")
 	f.StringVar(&d.capture, "capture", "packet", "how to capture: packet (AF_PACKET), or xdp (AF_XDP), which takes all that the port receives and is for a dedicated tap port only")
-	f.Var(&d.workers, "workers", "divide packets among so many workers, by subscriber and in the kernel; auto: one a processor if the kernel can look into tunnels for that, else one")
+	f.Var(&d.workers, "workers", "divide packets among so many workers, by subscriber and in the kernel; auto: one for every two processors if the kernel can look into tunnels for that, else one")
 	d.register(cmd)
 	d.registerServers(cmd)
 	d.registerWatch(cmd)

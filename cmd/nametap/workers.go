@@ -36,11 +36,13 @@ func (w *workers) Set(text string) error {
 	return nil
 }
 
-// number is how many workers to ask for: as many as was said, else one a
-// processor, as far as the memory for their tables goes.
+// number is how many workers to ask for: as many as was said, else one for every
+// two processors, as far as the memory for their tables goes. The other half is
+// the kernel's, which receives each frame and looks for its subscriber before a
+// worker has it: on two processors, two workers got through less than one.
 func (w workers) number(memory int64) int {
 	if w != auto {
 		return int(w)
 	}
-	return int(min(int64(runtime.GOMAXPROCS(0)), fanout.Partitions, max(memory/probe.MinMemory, 1)))
+	return int(min(max(int64(runtime.GOMAXPROCS(0))/2, 1), fanout.Partitions, max(memory/probe.MinMemory, 1)))
 }

@@ -58,13 +58,16 @@ func New(size, budget int) *Assembler {
 
 // Get takes an empty slot whose window begins at offset 0. It returns false
 // where all slots are in use.
-func (a *Assembler) Get() (id uint32, ok bool) {
+func (a *Assembler) Get() (id uint32, ok bool) { return a.GetAt(0) }
+
+// GetAt is Get for a window that begins at the offset base of the stream.
+func (a *Assembler) GetAt(base uint32) (id uint32, ok bool) {
 	if len(a.free) == 0 && !a.grow() {
 		return 0, false
 	}
 	id = a.free[len(a.free)-1]
 	a.free = a.free[:len(a.free)-1]
-	a.slots[id] = slot{used: true}
+	a.slots[id] = slot{used: true, base: base}
 	return id, true
 }
 
@@ -187,6 +190,10 @@ func (a *Assembler) Contiguous(id uint32) []byte {
 	s := &a.slots[id]
 	return a.window(id)[s.head:s.end:s.end]
 }
+
+// Base returns the offset in the stream of the first byte of Contiguous, which is
+// that of the first byte not consumed.
+func (a *Assembler) Base(id uint32) uint32 { return a.slots[id].base + a.slots[id].head }
 
 // Consume drops n bytes from the front of Contiguous, and lets the window reach
 // as much further. It panics where there are fewer.

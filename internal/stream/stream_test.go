@@ -368,3 +368,22 @@ func BenchmarkAddInOrder(b *testing.B) {
 		a.Put(id)
 	}
 }
+
+// TestBase: what one window holds can go on in another.
+func TestBase(t *testing.T) {
+	small, large := New(8, 8), New(64, 64)
+	from, _ := small.Get()
+	small.Add(from, 0, []byte("abcdef"))
+	small.Consume(from, 4)
+	base := small.Base(from)
+	to, ok := large.GetAt(base)
+	if !ok || base != 4 {
+		t.Fatalf("base %d, %v", base, ok)
+	}
+	large.Add(to, base, small.Contiguous(from))
+	large.Add(to, 6, []byte("ghijklmnop"))
+	large.Add(to, 0, []byte("abcd")) // old
+	if got := string(large.Contiguous(to)); got != "efghijklmnop" || large.Base(to) != 4 {
+		t.Errorf("%q from %d on", got, large.Base(to))
+	}
+}
