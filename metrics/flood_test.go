@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,14 +36,14 @@ type flood struct {
 	told map[string]bool
 	data []byte
 	at   []int
-	sent uint64
+	sent atomic.Uint64
 }
 
 func (f *flood) Interfaces() []string   { return []string{"eth0"} }
 func (f *flood) Release(*capture.Batch) {}
 func (f *flood) Close() error           { return nil }
 func (f *flood) Stats() capture.Stats {
-	return capture.Stats{Interfaces: []capture.InterfaceStats{{Name: "eth0", Packets: f.sent}}}
+	return capture.Stats{Interfaces: []capture.InterfaceStats{{Name: "eth0", Packets: f.sent.Load()}}}
 }
 
 // Next makes a hundred rounds: the frames lie one after the other in data.
@@ -64,7 +65,7 @@ func (f *flood) Next(b *capture.Batch) error {
 		f.now += 500_000
 		b.Frames = append(b.Frames, capture.Frame{Time: f.now, Data: f.data[from:to:to], WireLen: uint32(to - from), Link: decode.LinkRaw})
 	}
-	f.sent += uint64(len(b.Frames))
+	f.sent.Add(uint64(len(b.Frames)))
 	return nil
 }
 
