@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"runtime/metrics"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -382,6 +384,32 @@ func checkPresence(t *testing.T, s *Snapshot) {
 	for i := range s.Classes {
 		if c := &s.Classes[i]; c.Class == "chat" && (c.ActiveSubscribers != 3*chatUsers+2 || c.Subscribers != 3*chatUsers+2) {
 			t.Errorf("%d active chat users of %d ever, want %d", c.ActiveSubscribers, c.Subscribers, 3*chatUsers+2)
+		}
+	}
+}
+
+// TestFloodsAndShards: what a full set of servers refuses, and how often, does not
+// hang on the number of shards either.
+func TestFloodsAndShards(t *testing.T) {
+	forge, r := synFlood(0x0a000000, 0xc6120000, 0x7fff, decode.SYN), rand.New(rand.NewPCG(1, 2))
+	var list []capture.Frame
+	for i := range 60_000 {
+		b := slices.Clone(forge(r, i, make([]byte, 64)))
+		list = append(list, capture.Frame{Time: int64(i+1) * 200_000, Data: b, WireLen: uint32(len(b)), Link: decode.LinkRaw})
+	}
+	late := list[0] // long after all have timed out, in the same minute for all
+	late.Time = 110 * second
+	list = append(list, late)
+	cfg := config(1)
+	cfg.Memory = MinMemory
+	want := digest(t, cfg, list, 300)
+	if strings.Contains(want, `"PresenceRefused":0`) {
+		t.Error("nothing was refused: the flood proves too little")
+	}
+	for _, shards := range []int{2, 7} {
+		cfg.Shards = shards
+		if digest(t, cfg, list, 300) != want {
+			t.Errorf("%d shards: another outcome than with one", shards)
 		}
 	}
 }

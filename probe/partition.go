@@ -32,6 +32,7 @@ type partition struct {
 	late lateQueue
 
 	subscribers *presence
+	recent      recent // servers
 	minute      uint16
 	serving     *serving // nil where nobody wants it
 
@@ -41,8 +42,8 @@ type partition struct {
 	ended     [2][]flows.Record
 }
 
-// sighting is a server seen with a class, in a minute in which the shard has not
-// noted it yet, as far as it remembers.
+// sighting is a server seen with a class, in a minute in which the partition has
+// not noted it yet, as far as it remembers.
 type sighting struct {
 	server decode.Addr
 	minute uint16
@@ -132,7 +133,7 @@ func (a *partition) present(f *flows.Flow) {
 		a.subscribers.seen(subscriber, f.Class, a.minute)
 	}
 	server := fingerprint(seed, f.Key.Server)
-	if a.shard.recent.first(server, f.Class, a.minute) {
+	if a.recent.first(server, f.Class, a.minute) {
 		s := &a.sightings[a.shard.phase]
 		*s = append(*s, sighting{f.Key.Server, a.minute, f.Class, silent})
 	}

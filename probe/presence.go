@@ -52,8 +52,10 @@ func newPresence(entries int) (*presence, error) {
 }
 
 // recent remembers what was noted in a minute, and forgets it where something
-// else needs the place: it only spares the set behind it most repeats.
-type recent [1 << 13]uint64
+// else needs the place: it only spares the set behind it most repeats. Like all
+// state it is a partition's: which repeats come through must not hang on the
+// number of shards, because a set that is full counts each that it refuses.
+type recent [1 << 9]uint64
 
 // first reports whether the pair was not noted in this minute, or that was
 // forgotten, and notes it.

@@ -66,7 +66,6 @@ type shard struct {
 	dnsRcodes                                [16]uint64
 	encryptedDNS                             uint64
 
-	recent  recent
 	message dnsmap.Message
 	sni     [256]byte
 	nameBuf []byte

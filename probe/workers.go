@@ -40,9 +40,10 @@ type Workers struct {
 // there is one worker cfg.Shards counts.
 //
 // cfg.Records, cfg.Watch, cfg.Answers and cfg.Hash are called from one goroutine
-// at a time each, cfg.Clock and cfg.OSOf from several at once. Where there are several workers, what Records is given are whole batches
-// of one worker after the other, and Watch gets what all of them counted up to a
-// time once the last one has come to it.
+// at a time each, cfg.Clock and cfg.OSOf from several at once. Where there are
+// several workers, what Records is given are whole batches of one worker after
+// the other, and Watch gets what all of them counted up to a time once the last
+// one has come to it.
 func NewWorkers(workers int, cfg Config) (*Workers, error) {
 	if workers < 1 {
 		return nil, fmt.Errorf("%d workers: choose 1 or more", workers)
