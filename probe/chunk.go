@@ -11,7 +11,7 @@ import (
 const (
 	// chunkPackets is how many packets travel together: few enough for their
 	// decoded forms to stay in the second-level cache, many enough for a hop
-	// between goroutines not to count.
+	// between goroutines not to count. No more than a byte can tell apart.
 	chunkPackets = 256
 	// chunksAhead is how far the dispatcher may run ahead of a shard.
 	chunksAhead = 8
@@ -24,7 +24,7 @@ type chunk struct {
 	lease   *lease
 	packets [chunkPackets]decode.Packet
 	n       int
-	items   [][]item // by shard
+	items   []itemList // by shard
 	// tick, at the end of a step, is the packet time to advance to.
 	tick int64
 	// rules, if not nil, hold from after the chunk on.
@@ -33,6 +33,14 @@ type chunk struct {
 	shedding shedding
 	holders  atomic.Int32
 }
+
+// itemList is what a shard has to do in a chunk.
+type itemList struct {
+	item [chunkPackets]item
+	n    int
+}
+
+func (l *itemList) list() []item { return l.item[:l.n] }
 
 // lease is a batch that the source gets back once nothing points into it.
 type lease struct {
@@ -50,11 +58,7 @@ func (e *Engine) pools() {
 	e.chunkPool = make(chan *chunk, n)
 	e.leasePool = make(chan *lease, n)
 	for range n {
-		c := &chunk{engine: e, items: make([][]item, len(e.shards))}
-		for i := range c.items {
-			c.items[i] = make([]item, 0, chunkPackets)
-		}
-		e.chunkPool <- c
+		e.chunkPool <- &chunk{engine: e, items: make([]itemList, len(e.shards))}
 		e.leasePool <- &lease{}
 	}
 }
@@ -100,7 +104,7 @@ func (e *Engine) flush(tick int64) {
 func (e *Engine) send(c *chunk) {
 	c.holders.Store(1)
 	for i, s := range e.shards {
-		if c.tick != 0 || len(c.items[i]) > 0 {
+		if c.tick != 0 || c.items[i].n > 0 {
 			c.holders.Add(1)
 			s.chunks <- c
 		}
@@ -114,7 +118,7 @@ func (c *chunk) done() {
 		return
 	}
 	for i := range c.items {
-		c.items[i] = c.items[i][:0]
+		c.items[i].n = 0
 	}
 	l := c.lease
 	c.n, c.tick, c.rules, c.lease = 0, 0, nil, nil

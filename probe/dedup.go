@@ -2,6 +2,7 @@ package probe
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/nametap/nametap/capture/decode"
 )
@@ -39,7 +40,8 @@ const (
 
 // dedup remembers the packets of the last few milliseconds.
 type dedup struct {
-	window  int64 // nanoseconds; 0 turns it off
+	window  int64  // nanoseconds; 0 turns it off
+	ticks   uint32 // the same in the unit of dedupSlot.time
 	seed    uint64
 	buckets []dedupBucket
 	mask    uint64
@@ -57,13 +59,16 @@ type dedupBucket [2]dedupSlot
 
 type dedupSlot struct {
 	mark    uint32
-	time    uint32 // microseconds (more exactly 1,024 ns), modulo 2^32
+	time    uint32 // 1<<tickBits nanoseconds, modulo 2^32
 	place   uint32
 	gateway uint32 // number of the tunnel's gateway, 0 without one
 }
 
+// tickBits: packet time is kept in ticks of 1,024 ns.
+const tickBits = 10
+
 func newDedup(window int64, seed uint64) dedup {
-	d := dedup{window: window, seed: seed}
+	d := dedup{window: window, ticks: uint32(min(window>>tickBits, math.MaxInt32)), seed: seed}
 	if window > 0 {
 		d.size(firstBuckets)
 	}
@@ -90,20 +95,14 @@ func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint3
 		return 0, false
 	}
 	b := &d.buckets[mark&d.mask]
-	now := uint32(p.Time >> 10)
+	now := uint32(p.Time >> tickBits)
 	tag, place := uint32(mark>>32), placeOf(p, port)
-	for i := range b {
-		s := &b[i]
-		if s.mark != tag || p.IPID == 0 && s.place == place {
-			continue
-		}
-		if age := int64(int32(now-s.time)) << 10; age <= d.window && -age <= d.window {
-			d.Packets++
-			d.Bytes += uint64(p.IPBytes)
+	if b[0].mark == tag || b[1].mark == tag {
+		if s := d.original(b, p, tag, place, now); s != nil {
 			return s.gateway, true
 		}
 	}
-	if int64(now-b[1].time)<<10 <= d.window {
+	if now-b[1].time <= d.ticks {
 		d.crowded++
 		d.Early++
 	}
@@ -115,6 +114,23 @@ func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint3
 	return 0, false
 }
 
+// original returns what p, whose tag is one of the bucket's, is a copy of, and
+// counts it.
+func (d *dedup) original(b *dedupBucket, p *decode.Packet, tag, place, now uint32) *dedupSlot {
+	for i := range b {
+		s := &b[i]
+		if s.mark != tag || p.IPID == 0 && s.place == place {
+			continue
+		}
+		if now-s.time <= d.ticks || s.time-now <= d.ticks {
+			d.Packets++
+			d.Bytes += uint64(p.IPBytes)
+			return s
+		}
+	}
+	return nil
+}
+
 // look doubles the table if it was too small for what has passed since the last
 // look.
 func (d *dedup) look() {
@@ -124,39 +140,60 @@ func (d *dedup) look() {
 	d.seen, d.crowded = 0, 0
 }
 
-// placeOf stands for where a packet was captured.
+// placeOf stands for where a packet was captured. Of packets outside of tunnels
+// no two places have the same, as long as there are fewer than 4,096 interfaces.
 func placeOf(p *decode.Packet, port uint16) uint32 {
-	h := mix(uint64(port)|uint64(p.VLAN)<<16|uint64(p.TTL)<<32, 1)
+	place := uint32(port)<<20 ^ uint32(p.VLAN)<<8 ^ uint32(p.TTL)
 	if p.Tunnel != decode.TunnelNone {
-		h = mix(h^uint64(p.TEID), p.OuterDst.Lo^p.OuterSrc.Lo<<1)
+		place ^= uint32(mix(uint64(p.TEID), p.OuterDst.Lo^p.OuterSrc.Lo<<1))
 	}
-	return uint32(h)
+	return place
 }
 
 // mark stands for what copies have in common. The products do not wait for each
-// other: a chain of them would be most of what a copy costs to recognise.
+// other: a chain of them would be most of what a copy costs to recognise. The
+// header of TCP is taken as it stands there, ports to urgent pointer; its
+// checksum covers the payload, and two segments of one stream with the same
+// numbers and other bytes are not copies.
 func (d *dedup) mark(p *decode.Packet) uint64 {
-	who := product(p.Src.Lo^d.seed, p.Dst.Lo^markServer) ^ product(p.Src.Hi^markUpper, p.Dst.Hi^d.seed)
-	what := uint64(p.IPID)<<48 | uint64(p.SrcPort)<<32 | uint64(p.DstPort)<<16 | uint64(uint16(p.IPBytes))
-	if p.Protocol != decode.ProtocolTCP {
-		what ^= uint64(p.Protocol) << 56
-		first := uint64(0)
-		if payload := p.Payload(); len(payload) >= 8 {
-			first = binary.BigEndian.Uint64(payload)
-		}
-		return mix(who^first, what)
+	if p.Protocol != decode.ProtocolTCP || len(p.Transport) < tcpHeader {
+		return d.markOther(p)
 	}
-	how := uint64(p.Flags)<<56 | uint64(p.Window)<<20 | uint64(p.PayloadLen)
-	if len(p.Transport) >= 18 {
-		// The checksum covers the payload: two segments of one stream with
-		// the same numbers and other bytes are not copies.
-		how |= uint64(binary.BigEndian.Uint16(p.Transport[16:])) << 36
-	}
-	where := product(uint64(p.Seq)<<32|uint64(p.Ack), how^markHow)
+	header := (*[tcpHeader]byte)(p.Transport)
+	stamps := uint64(0)
 	if p.HasTimestamps {
-		where ^= product(uint64(p.TSval)<<32|uint64(p.TSecr), markStamps)
+		stamps = uint64(p.TSval)<<32 | uint64(p.TSecr)
 	}
-	return mix(who^where, what)
+	who := product(p.Src.Lo^d.seed^binary.BigEndian.Uint64(header[:8]), p.Dst.Lo^markServer^binary.BigEndian.Uint64(header[8:16]))
+	what := uint64(binary.BigEndian.Uint32(header[16:]))<<32 | uint64(p.IPID)<<16 | uint64(uint16(p.IPBytes))
+	mark := who ^ product(what^markHow, stamps^markStamps)
+	if p.Src.Hi|p.Dst.Hi != 0 {
+		mark ^= d.markUpper(p)
+	}
+	return mark
+}
+
+// tcpHeader is the length of a TCP header without options.
+const tcpHeader = 20
+
+// markUpper is the part of a mark that only IPv6 has.
+func (d *dedup) markUpper(p *decode.Packet) uint64 {
+	return product(p.Src.Hi^markUpper, p.Dst.Hi^d.seed)
+}
+
+// markOther is the mark of what is not TCP, or cut off within its header.
+func (d *dedup) markOther(p *decode.Packet) uint64 {
+	who := product(p.Src.Lo^d.seed, p.Dst.Lo^markServer) ^ d.markUpper(p)
+	what := uint64(p.IPID)<<48 | uint64(p.SrcPort)<<32 | uint64(p.DstPort)<<16 | uint64(uint16(p.IPBytes))
+	what ^= uint64(p.Protocol) << 56
+	first := uint64(0)
+	if payload := p.Payload(); len(payload) >= 8 {
+		first = binary.BigEndian.Uint64(payload)
+	}
+	if p.Protocol == decode.ProtocolTCP {
+		first = uint64(p.Seq)<<32 | uint64(p.Ack)
+	}
+	return mix(who^first, what)
 }
 
 // Odd numbers without a pattern, one for each kind of word: equal words in

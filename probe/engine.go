@@ -89,6 +89,7 @@ type Engine struct {
 	mu           sync.Mutex
 	decoder      *decode.Decoder
 	sides        *sides
+	scoped       bool // the scope of a packet outside of tunnels takes looking up
 	sessions     *sessions
 	gateways     gateways
 	dedup        dedup
@@ -352,52 +353,59 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 	if c == nil {
 		c = e.begin(l)
 	}
-	n, most := 0, min(len(list), group, chunkPackets-c.n)
-	for n < most && (n == 0 || list[n].Time < e.nextStep) {
-		f := &list[n]
-		p := &c.packets[c.n+n]
+	packets := c.packets[c.n:]
+	packets = packets[:min(len(list), group, len(packets))]
+	n := e.decode(list[:len(packets)], packets)
+	// In a loop of their own: between two decoded packets, a load would hold up
+	// all that comes after it.
+	for _, mark := range e.marks[:n] {
+		e.sink += e.dedup.touch(mark)
+	}
+	e.scoped = e.cfg.VLANScopes || e.sessions.table.Active() != 0 || e.gateways.any()
+	for i := range packets[:n] {
+		switch p := &packets[i]; e.outcomes[i] {
+		case decode.TCP:
+			e.segment(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
+		case decode.UDP:
+			e.datagram(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
+		}
+	}
+	if c.n += n; c.n == chunkPackets {
+		e.flush(0)
+	}
+	return n
+}
+
+// decode decodes frames up to the end of the step, at most a group of them, and
+// returns how many those are. What the frames alone tell is counted.
+func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) int {
+	n, bytes, first, last := 0, uint64(0), e.counts.first, e.counts.last
+	marks, outcomes := e.marks[:len(list)], e.outcomes[:len(list)]
+	packets = packets[:len(list)]
+	for n < len(list) && (n == 0 || list[n].Time < e.nextStep) {
+		f, p := &list[n], &packets[n]
 		p.Time = f.Time
+		first, last = min(first, f.Time), max(last, f.Time)
+		bytes += uint64(f.WireLen)
 		vlan := uint16(0)
 		if f.HasVLAN {
 			vlan = f.VLAN
 		}
 		outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, vlan, p)
-		e.counts.outcomes[outcome]++
-		e.counts.bytes += uint64(f.WireLen)
-		e.outcomes[n] = outcome
+		e.counts.outcomes[outcome%decode.Outcomes]++
+		outcomes[n] = outcome
 		if outcome == decode.TCP || outcome == decode.UDP {
-			e.marks[n] = e.dedup.mark(p)
+			marks[n] = e.dedup.mark(p)
 			if p.Tunnel == decode.TunnelGTP {
 				e.sink += e.sessions.table.Touch(gtp.Addr(p.OuterDst), p.TEID)
 			}
 		}
 		n++
 	}
-	// In a loop of their own: between two decoded packets, a load would hold up
-	// all that comes after it.
-	sink := uint64(0)
-	for i := range n {
-		sink += e.dedup.touch(e.marks[i])
-	}
-	e.sink += sink
 	e.counts.frames += uint64(n)
-	for i := range n {
-		f := &list[i]
-		e.now = max(e.now, f.Time)
-		e.counts.first = min(e.counts.first, f.Time)
-		e.counts.last = max(e.counts.last, f.Time)
-		at := uint16(c.n + i)
-		switch e.outcomes[i] {
-		case decode.TCP:
-			e.segment(c, at, e.marks[i], f.Interface)
-		case decode.UDP:
-			e.datagram(c, at, e.marks[i], f.Interface)
-		}
-	}
-	c.n += n
-	if c.n == chunkPackets {
-		e.flush(0)
-	}
+	e.counts.bytes += bytes
+	e.counts.first, e.counts.last = first, last
+	e.now = max(e.now, last)
 	return n
 }
 
@@ -420,8 +428,7 @@ type origin struct {
 }
 
 // segment hands a TCP segment to its subscriber's shard.
-func (e *Engine) segment(c *chunk, at uint16, mark uint64, port uint16) {
-	p := &c.packets[at]
+func (e *Engine) segment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
 	o, copied := e.origin(p, mark, port)
 	if copied {
 		return
@@ -434,11 +441,12 @@ func (e *Engine) segment(c *chunk, at uint16, mark uint64, port uint16) {
 func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, copied bool) {
 	if p.Tunnel != decode.TunnelGTP {
 		o.dir = e.sides.direction(p)
-		if _, copied = e.dedup.copied(p, mark, port, 0); !copied {
+		if _, copied = e.dedup.copied(p, mark, port, 0); !copied && e.scoped {
 			o.scope, o.apn = e.bareScope(p, subscriberOf(p, o.dir))
 		}
 		return o, copied
 	}
+	e.scoped = true
 	scope, apn, dir, directed, known := e.sessions.find(p)
 	o = origin{scope, apn, dir}
 	if !directed {
@@ -491,8 +499,7 @@ const (
 // comes from port 53 or, where a server answers from elsewhere, goes to it with
 // the QR bit set (RFC 1035 section 4.1.1). Multicast DNS (5353), LLMNR (5355)
 // and NetBIOS (137) have ports of their own and are not DNS here.
-func (e *Engine) datagram(c *chunk, at uint16, mark uint64, port uint16) {
-	p := &c.packets[at]
+func (e *Engine) datagram(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
 	if p.SrcPort != portDNS {
 		if p.DstPort == portGTPC || p.SrcPort == portGTPC || p.DstPort == portPFCP || p.SrcPort == portPFCP {
 			e.control(p, mark, port)
@@ -526,6 +533,7 @@ func (e *Engine) control(p *decode.Packet, mark uint64, port uint16) {
 	}
 	if _, copied := e.dedup.copied(p, mark, port, 0); !copied && !e.apart {
 		e.sessions.controlMessage(p)
+		e.scoped = true
 	}
 }
 
@@ -536,10 +544,11 @@ func signalling(p *decode.Packet) bool {
 }
 
 // give hands the chunk's packet at the index to its subscriber's shard.
-func (e *Engine) give(c *chunk, at uint16, subscriber decode.Addr, o origin, w work) {
+func (e *Engine) give(c *chunk, at uint8, subscriber decode.Addr, o origin, w work) {
 	part := partitionOf(e.cfg.Seed, o.scope, subscriberKey(o.scope, subscriber))
-	s := e.shardOf[part]
-	c.items[s] = append(c.items[s], item{scope: o.scope, packet: at, partition: part, work: w, apn: o.apn})
+	l := &c.items[e.shardOf[part%partitions]]
+	l.item[l.n%chunkPackets] = item{scope: o.scope, packet: at, partition: part, work: w, apn: o.apn}
+	l.n++
 }
 
 // endSteps closes the current step and, after a pause, the empty one behind it:

@@ -418,6 +418,20 @@ func TestGnTwoTapPoints(t *testing.T) {
 	}
 }
 
+// inHeader gives p a TCP header that says what its fields say, with the checksum
+// that it has.
+func inHeader(p *decode.Packet) {
+	b := make([]byte, len(p.Transport))
+	copy(b[16:], p.Transport[16:])
+	binary.BigEndian.PutUint16(b, p.SrcPort)
+	binary.BigEndian.PutUint16(b[2:], p.DstPort)
+	binary.BigEndian.PutUint32(b[4:], p.Seq)
+	binary.BigEndian.PutUint32(b[8:], p.Ack)
+	b[13] = p.Flags
+	binary.BigEndian.PutUint16(b[14:], p.Window)
+	p.Transport = b
+}
+
 // A true repeat is never taken for a copy.
 func TestDedup(t *testing.T) {
 	base := decode.Packet{
@@ -451,6 +465,8 @@ func TestDedup(t *testing.T) {
 			d := newDedup(5_000_000, 1)
 			first, second := base, base
 			c.change(&second)
+			inHeader(&first)
+			inHeader(&second)
 			if _, copied := d.copied(&first, d.mark(&first), 0, 0); copied {
 				t.Fatal("the first is a copy of nothing")
 			}
@@ -489,6 +505,7 @@ func TestDedupGrows(t *testing.T) {
 		for i := range n {
 			p.Time += second / c.perSecond
 			p.Seq, p.IPID = uint32(i), uint16(i)|1
+			binary.BigEndian.PutUint32(p.Transport[4:], p.Seq)
 			d.copied(&p, d.mark(&p), 0, 0)
 			if i >= n/2 && i%10 == 0 {
 				q := p

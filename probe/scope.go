@@ -257,9 +257,12 @@ func (g *gateways) slot(prefix uint64) *behindSlot {
 	return &g.behind[mix(prefix, 1)&uint64(len(g.behind)-1)]
 }
 
+// any reports whether a gateway is known.
+func (g *gateways) any() bool { return len(g.parent) > 1 }
+
 // owner returns the scope of a subscriber whose packet passes bare.
 func (g *gateways) owner(subscriber decode.Addr) uint32 {
-	if len(g.parent) == 1 {
+	if !g.any() {
 		return 0
 	}
 	prefix := subscriber.Prefix()

@@ -22,10 +22,11 @@ const (
 	workDNS  = work(2)          // a UDP datagram from port 53 to the subscriber
 )
 
-// item is one packet of a chunk, as the dispatcher hands it to a shard.
+// item is one packet of a chunk, as the dispatcher hands it to a shard. It is one
+// word.
 type item struct {
 	scope     uint32
-	packet    uint16
+	packet    uint8
 	partition uint8
 	work      work
 	apn       uint8
@@ -107,11 +108,11 @@ func (s *shard) run() {
 func (s *shard) chunk(c *chunk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	items := c.items[s.number]
+	items := c.items[s.number].list()
 	s.shedWork(c.shedding, items)
 	for len(items) > 0 {
 		n := min(len(items), group)
-		s.group(c, items[:n])
+		s.group(&c.packets, items[:n])
 		items = items[n:]
 	}
 	if c.rules != nil {
@@ -127,38 +128,42 @@ func (s *shard) chunk(c *chunk) {
 }
 
 // group works a few packets, first touching all the slots they will need.
-func (s *shard) group(c *chunk, items []item) {
-	for i, it := range items {
+func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
+	keys, hashes, found := s.keys[:len(items)], s.hashes[:len(items)], s.found[:len(items)]
+	for i := range items {
+		it := &items[i]
 		if it.work == workDNS {
-			s.hashes[i] = 0 // whatever is touched for it is as good as any
+			hashes[i] = 0 // whatever is touched for it is as good as any
 			continue
 		}
-		s.keys[i] = key(&c.packets[it.packet], it.scope, flows.Direction(it.work))
-		s.hashes[i] = s.tables[it.partition].Hash(&s.keys[i])
+		keys[i] = key(&packets[it.packet], it.scope, flows.Direction(it.work))
+		hashes[i] = s.table(it).Hash(&keys[i])
 	}
 	// Loops of a few instructions, so that the processor has many of their
 	// loads under way at once.
-	var sink uint64
-	for i, it := range items {
-		sink += uint64(s.tables[it.partition].Touch(s.hashes[i]))
+	sink := uint64(0)
+	for i := range items {
+		sink += uint64(s.table(&items[i]).Touch(hashes[i]))
 	}
-	for i, it := range items {
-		s.found[i] = s.tables[it.partition].Seek(s.hashes[i])
+	for i := range items {
+		found[i] = s.table(&items[i]).Seek(hashes[i])
 	}
-	for i, it := range items {
-		sink += s.tables[it.partition].TouchRecord(s.found[i])
+	for i := range items {
+		sink += s.table(&items[i]).TouchRecord(found[i])
 	}
 	s.sink = sink
-	for i, it := range items {
-		p := &c.packets[it.packet]
-		a := s.parts[it.partition]
+	for i := range items {
+		it := &items[i]
+		p, a := &packets[it.packet], s.parts[it.partition%partitions]
 		if it.work == workDNS {
 			a.datagram(p, it.scope)
 		} else {
-			a.segment(p, &s.keys[i], flows.Direction(it.work), s.hashes[i], it.apn)
+			a.segment(p, &keys[i], flows.Direction(it.work), hashes[i], it.apn)
 		}
 	}
 }
+
+func (s *shard) table(it *item) *flows.Table { return s.tables[it.partition%partitions] }
 
 // datagram works a UDP datagram from port 53.
 func (a *partition) datagram(p *decode.Packet, scope uint32) {

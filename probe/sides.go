@@ -58,6 +58,7 @@ func (p *prefix) contains(a decode.Addr) bool {
 // asked DNS, and the higher port. What was decided for a connection is kept for
 // all of it.
 type sides struct {
+	octets    [256]octet // of IPv4
 	prefixes4 []prefix4
 	prefixes  []prefix // of IPv6, in which IPv4 stands in mapped form
 	seed      uint64
@@ -75,6 +76,9 @@ func newSides(list []netip.Prefix, entries int, seed uint64) (*sides, error) {
 		}
 		s.prefixes = append(s.prefixes, prefixFrom(p))
 	}
+	for first := range s.octets {
+		s.octets[first] = s.octetOf(uint32(first) << 24)
+	}
 	if err := s.known.init(entries); err != nil {
 		return nil, err
 	}
@@ -84,7 +88,55 @@ func newSides(list []netip.Prefix, entries int, seed uint64) (*sides, error) {
 	return s, s.asked.init(entries)
 }
 
+// octet says what the first octet of an IPv4 address tells of whether it is a
+// subscriber's: nearly always all, so that the prefixes need not be gone through.
+type octet uint8
+
+const (
+	octetOutside octet = iota
+	octetInside
+	octetBoth // that depends on the others
+)
+
+// octetOf returns what is true of the 2^24 addresses from first on.
+func (s *sides) octetOf(first uint32) octet {
+	const low = 1<<24 - 1
+	verdict := octetOutside
+	for _, p := range s.prefixes4 {
+		switch {
+		case (first^p.bits)&p.mask&^low != 0:
+		case p.mask&low == 0:
+			return octetInside
+		default:
+			verdict = octetBoth
+		}
+	}
+	mapped := decode.Addr{Lo: 0xffff<<32 | uint64(first)}
+	for _, p := range s.prefixes {
+		wide := p
+		wide.lo, wide.maskLo = p.lo&^low, p.maskLo&^low
+		switch {
+		case !wide.contains(mapped):
+		case p.maskLo&low == 0:
+			return octetInside
+		default:
+			verdict = octetBoth
+		}
+	}
+	return verdict
+}
+
 func (s *sides) inside(a decode.Addr) bool {
+	if a.Is4() {
+		if o := s.octets[uint8(a.Lo>>24)]; o != octetBoth {
+			return o == octetInside
+		}
+	}
+	return s.within(a)
+}
+
+// within goes through the prefixes.
+func (s *sides) within(a decode.Addr) bool {
 	if a.Is4() {
 		for _, p := range s.prefixes4 {
 			if (uint32(a.Lo)^p.bits)&p.mask == 0 {
