@@ -49,18 +49,27 @@ type lease struct {
 }
 
 // pools makes all the chunks and leases there will ever be: when they are out,
-// the dispatcher waits.
+// the dispatcher waits. A dispatcher that works its packets itself has one of
+// each.
 func (e *Engine) pools() {
-	n := 1
-	if len(e.shards) > 1 {
-		n = chunksAhead
+	e.inline = len(e.shards) == 1
+	n := chunksAhead
+	if e.inline {
+		n = 1
+		e.current = e.newChunk()
 	}
 	e.chunkPool = make(chan *chunk, n)
 	e.leasePool = make(chan *lease, n)
 	for range n {
-		e.chunkPool <- &chunk{engine: e, items: make([]itemList, len(e.shards))}
 		e.leasePool <- &lease{}
+		if !e.inline {
+			e.chunkPool <- e.newChunk()
+		}
 	}
+}
+
+func (e *Engine) newChunk() *chunk {
+	return &chunk{engine: e, items: make([]itemList, len(e.shards))}
 }
 
 // begin takes an empty chunk for packets of the lease, or for none.
@@ -87,17 +96,16 @@ func (e *Engine) flush(tick int64) {
 			e.rules = c.rules
 		}
 	}
-	if c == nil {
-		return
-	}
-	e.current = nil
-	if len(e.shards) == 1 {
+	switch {
+	case c == nil:
+	case e.inline:
+		c.shedding = e.shedding
 		e.shards[0].chunk(c)
-		c.holders.Store(1)
-		c.done()
-		return
+		c.reset()
+	default:
+		e.current = nil
+		e.send(c)
 	}
-	e.send(c)
 }
 
 // send gives the chunk to every shard that has work in it.
@@ -117,16 +125,20 @@ func (c *chunk) done() {
 	if c.holders.Add(-1) > 0 {
 		return
 	}
-	for i := range c.items {
-		c.items[i].n = 0
-	}
-	l := c.lease
-	c.n, c.tick, c.rules, c.lease = 0, 0, nil, nil
-	e := c.engine
+	l, e := c.lease, c.engine
+	c.reset()
 	e.chunkPool <- c
 	if l != nil {
 		e.release(l)
 	}
+}
+
+// reset empties the chunk.
+func (c *chunk) reset() {
+	for i := range c.items {
+		c.items[i].n = 0
+	}
+	c.n, c.tick, c.rules, c.lease = 0, 0, nil, nil
 }
 
 // release is called by each holder of the lease.

@@ -97,6 +97,7 @@ type Engine struct {
 	outcomes     [group]decode.Outcome
 	sink         uint64 // keeps the compiler from dropping the loads ahead
 	current      *chunk
+	inline       bool // one shard, worked by the dispatcher
 	now          int64 // packet time, never going back
 	nextStep     int64
 	steps        int
@@ -208,9 +209,8 @@ func (e *Engine) Run(ctx context.Context, source capture.Source) error {
 	e.mu.Lock()
 	e.source = source
 	e.mu.Unlock()
-	inline := len(e.shards) == 1
 	var wait sync.WaitGroup
-	if !inline {
+	if !e.inline {
 		for _, s := range e.shards {
 			s.chunks = make(chan *chunk, chunksAhead)
 			wait.Go(s.run)
@@ -220,7 +220,7 @@ func (e *Engine) Run(ctx context.Context, source capture.Source) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.flush(0)
-	if !inline {
+	if !e.inline {
 		for _, s := range e.shards {
 			close(s.chunks)
 		}
@@ -235,7 +235,7 @@ func (e *Engine) Run(ctx context.Context, source capture.Source) error {
 
 // dispatch reads, decodes and hands out.
 func (e *Engine) dispatch(ctx context.Context) error {
-	if len(e.shards) > 1 && e.cfg.Clock == nil {
+	if !e.inline && e.cfg.Clock == nil {
 		return e.dispatchAhead(ctx)
 	}
 	for ctx.Err() == nil {
@@ -370,8 +370,8 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 			e.datagram(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
 		}
 	}
-	if c.n += n; c.n == chunkPackets {
-		e.flush(0)
+	if c.n += n; c.n == chunkPackets || e.inline {
+		e.flush(0) // at once where nothing hops: what was decoded is still in the first-level cache
 	}
 	return n
 }
@@ -597,7 +597,7 @@ func (e *Engine) beginServings() {
 
 // await waits until every shard is through with so many steps.
 func (e *Engine) await(steps int) {
-	if len(e.shards) == 1 {
+	if e.inline {
 		return
 	}
 	for ; e.awaited < steps; e.awaited++ {

@@ -18,12 +18,16 @@ const (
 // partition is a nametap in small: the tables of a sixty-fourth of the
 // subscribers. It is worked by one shard.
 type partition struct {
-	shard  *shard
-	number int
+	// Every segment reads these, of any partition: they are one line of the
+	// cache.
+	shard   *shard
+	flows   *flows.Table
+	minute  uint16
+	serving *serving // nil where nobody wants it
+	names   *dnsmap.Names
+	dns     *dnsmap.Map
 
-	flows *flows.Table
-	names *dnsmap.Names
-	dns   *dnsmap.Map
+	number int
 
 	hellos     *stream.Assembler // first bytes of TLS clients
 	dnsStreams *stream.Assembler // DNS over TCP, server to client
@@ -33,8 +37,6 @@ type partition struct {
 
 	subscribers *presence
 	recent      recent // servers
-	minute      uint16
-	serving     *serving // nil where nobody wants it
 
 	// What waits for the end of a step, in the buffer of the step's phase.
 	facts     [2]facts
