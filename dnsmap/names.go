@@ -232,6 +232,9 @@ func (n *Names) Release(id NameID) {
 // has put there.
 func (n *Names) Class(id NameID) uint64 { return n.records[id].class }
 
+// Is reports whether name is that of id, which must not be 0.
+func (n *Names) Is(id NameID, name []byte) bool { return n.equal(uint32(id), name) }
+
 // SetClass keeps a word with id until the name is forgotten. The caller's
 // classification goes there, with the generation of the rules that made it.
 // id must not be 0.

@@ -253,3 +253,23 @@ func BenchmarkIntern(b *testing.B) {
 		i++
 	}
 }
+
+func TestNamesIs(t *testing.T) {
+	n, err := NewNames(NamesConfig{Bytes: 1 << 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	long := strings.Repeat("a", textLen) + strings.Repeat("b", textLen) + "c"
+	for _, name := range []string{"a", strings.Repeat("a", textLen), long} {
+		id, ok := n.Intern([]byte(name))
+		if !ok {
+			t.Fatalf("%q is not taken", name)
+		}
+		for _, other := range []string{"a", "b", "ab", strings.Repeat("a", textLen), long, long[:len(long)-1], long[:len(long)-1] + "d"} {
+			if got := n.Is(id, []byte(other)); got != (name == other) {
+				t.Errorf("%q is %q: %v", name, other, got)
+			}
+		}
+	}
+}

@@ -73,7 +73,8 @@ type roster struct {
 	hand    int
 	seed    uint64
 	names   *dnsmap.Names
-	shared  int // entries of which several subscribers were told
+	shared  int    // entries of which several subscribers were told
+	sink    uint64 // keeps the compiler from dropping the loads ahead
 	// Evicted counts servers that made room for others.
 	Evicted uint64
 }
@@ -121,16 +122,40 @@ func (r *roster) slot(server decode.Addr) uint64 {
 	return at
 }
 
-// learn adds the facts, in their order.
+// learn adds the facts, in their order, a group of them at a time: what is read
+// for all of a group is loaded first, so that the waits overlap.
 func (r *roster) learn(l *facts) {
-	for i := range l.list {
-		f := &l.list[i]
-		e := r.entry(f.server, f.answered)
-		e.add(r.names, f, l.name(f))
-		if !e.shared && e.told() {
-			e.shared = true
-			r.shared++
+	for list := l.list; len(list) > 0; {
+		n := min(len(list), group)
+		r.touch(list[:n])
+		for i := range list[:n] {
+			r.add(&list[i], l.name(&list[i]))
 		}
+		list = list[n:]
+	}
+}
+
+// touch loads what add will read for the facts, at most a group of them.
+func (r *roster) touch(list []fact) {
+	var at [group]uint64
+	sink := uint64(0)
+	for i := range list {
+		at[i] = fingerprint(r.seed, list[i].server) & r.mask
+		sink += uint64(r.index[at[i]])
+	}
+	for _, at := range at[:len(list)] {
+		e := &r.entries[r.index[at]]
+		sink += e.server.Lo + uint64(e.claim[1].until) + uint64(e.mixed)
+	}
+	r.sink = sink
+}
+
+func (r *roster) add(f *fact, name []byte) {
+	e := r.entry(f.server, f.answered)
+	e.add(r.names, f, name)
+	if !e.shared && e.told() {
+		e.shared = true
+		r.shared++
 	}
 }
 
@@ -272,9 +297,11 @@ func (e *rosterEntry) add(names *dnsmap.Names, f *fact, name []byte) {
 	c.first = min(c.first, f.answered)
 	c.until = max(c.until, f.until)
 	if f.answered > c.newest {
-		names.Release(c.name)
-		c.name, _ = names.Intern(name)
 		c.newest = f.answered
+		if c.name == 0 || !names.Is(c.name, name) {
+			names.Release(c.name)
+			c.name, _ = names.Intern(name)
+		}
 	}
 }
 
