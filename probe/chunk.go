@@ -37,7 +37,16 @@ type chunk struct {
 // itemList is what a shard has to do in a chunk.
 type itemList struct {
 	item [chunkPackets]item
-	n    int
+	n    uint32
+}
+
+// add gives the shard one packet more. Field by field: a word put together from
+// parts on the stack could be read back only once all of them have left the
+// processor's store buffer.
+func (l *itemList) add(packet, partition uint8, o origin, w work) {
+	it := &l.item[l.n%chunkPackets]
+	it.scope, it.packet, it.partition, it.work, it.apn = o.scope, packet, partition, w, o.apn
+	l.n++
 }
 
 func (l *itemList) list() []item { return l.item[:l.n] }

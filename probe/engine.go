@@ -97,7 +97,7 @@ type Engine struct {
 	outcomes     [group]decode.Outcome
 	sink         uint64 // keeps the compiler from dropping the loads ahead
 	current      *chunk
-	inline       bool // one shard, worked by the dispatcher
+	inline       bool  // one shard, worked by the dispatcher
 	now          int64 // packet time, never going back
 	nextStep     int64
 	steps        int
@@ -429,6 +429,13 @@ type origin struct {
 
 // segment hands a TCP segment to its subscriber's shard.
 func (e *Engine) segment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
+	if p.Tunnel == decode.TunnelNone && !e.scoped {
+		dir := e.sides.direction(p)
+		if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
+			e.give(c, at, subscriberOf(p, dir), origin{dir: dir}, work(dir))
+		}
+		return
+	}
 	o, copied := e.origin(p, mark, port)
 	if copied {
 		return
@@ -471,11 +478,11 @@ func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, c
 	return o, copied
 }
 
+// subscriberOf returns the sender of what goes up and the receiver of what goes
+// down. No branch: it would be guessed wrong for every other packet.
 func subscriberOf(p *decode.Packet, dir flows.Direction) decode.Addr {
-	if dir == flows.Up {
-		return p.Src
-	}
-	return p.Dst
+	down := -uint64(dir & 1)
+	return decode.Addr{Hi: p.Src.Hi ^ (p.Src.Hi^p.Dst.Hi)&down, Lo: p.Src.Lo ^ (p.Src.Lo^p.Dst.Lo)&down}
 }
 
 // bareScope is the scope of a packet outside of any tunnel.
@@ -546,9 +553,7 @@ func signalling(p *decode.Packet) bool {
 // give hands the chunk's packet at the index to its subscriber's shard.
 func (e *Engine) give(c *chunk, at uint8, subscriber decode.Addr, o origin, w work) {
 	part := partitionOf(e.cfg.Seed, o.scope, subscriberKey(o.scope, subscriber))
-	l := &c.items[e.shardOf[part%partitions]]
-	l.item[l.n%chunkPackets] = item{scope: o.scope, packet: at, partition: part, work: w, apn: o.apn}
-	l.n++
+	c.items[e.shardOf[part%partitions]].add(at, part, o, w)
 }
 
 // endSteps closes the current step and, after a pause, the empty one behind it:

@@ -85,12 +85,16 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	return p, nil
 }
 
-// key returns the segment's flow key.
-func key(p *decode.Packet, scope uint32, dir flows.Direction) flows.Key {
-	if dir == flows.Up {
-		return flows.Key{Subscriber: p.Src, Server: p.Dst, Scope: scope, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
-	}
-	return flows.Key{Subscriber: p.Dst, Server: p.Src, Scope: scope, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
+// key sets k to the segment's flow key. No branch on the direction, as in
+// subscriberOf.
+func key(k *flows.Key, p *decode.Packet, scope uint32, dir flows.Direction) {
+	down := -uint64(dir & 1)
+	hi, lo := (p.Src.Hi^p.Dst.Hi)&down, (p.Src.Lo^p.Dst.Lo)&down
+	port := (p.SrcPort ^ p.DstPort) & uint16(down)
+	k.Subscriber.Hi, k.Subscriber.Lo = p.Src.Hi^hi, p.Src.Lo^lo
+	k.Server.Hi, k.Server.Lo = p.Dst.Hi^hi, p.Dst.Lo^lo
+	k.SubscriberPort, k.ServerPort = p.SrcPort^port, p.DstPort^port
+	k.Scope = scope
 }
 
 // segment works one TCP segment.

@@ -136,7 +136,7 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 			hashes[i] = 0 // whatever is touched for it is as good as any
 			continue
 		}
-		keys[i] = key(&packets[it.packet], it.scope, flows.Direction(it.work))
+		key(&keys[i], &packets[it.packet], it.scope, flows.Direction(it.work))
 		hashes[i] = s.table(it).Hash(&keys[i])
 	}
 	// Loops of a few instructions, so that the processor has many of their

@@ -93,9 +93,9 @@ func newSides(list []netip.Prefix, entries int, seed uint64) (*sides, error) {
 type octet uint8
 
 const (
-	octetOutside octet = iota
-	octetInside
-	octetBoth // that depends on the others
+	octetOutside = octet(flows.Up) // what goes there goes up
+	octetInside  = octet(flows.Down)
+	octetBoth    = octet(2) // that depends on the other octets
 )
 
 // octetOf returns what is true of the 2^24 addresses from first on.
@@ -128,16 +128,6 @@ func (s *sides) octetOf(first uint32) octet {
 
 func (s *sides) inside(a decode.Addr) bool {
 	if a.Is4() {
-		if o := s.octets[uint8(a.Lo>>24)]; o != octetBoth {
-			return o == octetInside
-		}
-	}
-	return s.within(a)
-}
-
-// within goes through the prefixes.
-func (s *sides) within(a decode.Addr) bool {
-	if a.Is4() {
 		for _, p := range s.prefixes4 {
 			if (uint32(a.Lo)^p.bits)&p.mask == 0 {
 				return true
@@ -154,6 +144,14 @@ func (s *sides) within(a decode.Addr) bool {
 
 // direction of a TCP segment as its subscriber sees it.
 func (s *sides) direction(p *decode.Packet) flows.Direction {
+	if p.Src.Is4() && p.Dst.Is4() {
+		src, dst := s.octets[uint8(p.Src.Lo>>24)], s.octets[uint8(p.Dst.Lo>>24)]
+		if src^dst == octetOutside^octetInside {
+			// No branch on which of the two it is: that would be guessed wrong
+			// for every other packet.
+			return octetDirection(dst)
+		}
+	}
 	src, dst := s.inside(p.Src), s.inside(p.Dst)
 	if src != dst {
 		if src {
@@ -163,6 +161,10 @@ func (s *sides) direction(p *decode.Packet) flows.Direction {
 	}
 	return s.undecided(p)
 }
+
+// octetDirection is the direction of what is sent from outside to inside, or the
+// other way round, by where it goes.
+func octetDirection(to octet) flows.Direction { return flows.Direction(to) }
 
 // undecided handles the segments whose ends are both inside or both outside.
 func (s *sides) undecided(p *decode.Packet) flows.Direction {
