@@ -379,20 +379,18 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 // decode decodes frames up to the end of the step, at most a group of them, and
 // returns how many those are. What the frames alone tell is counted.
 func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) int {
-	n, bytes, first, last := 0, uint64(0), e.counts.first, e.counts.last
+	n := 0
 	marks, outcomes := e.marks[:len(list)], e.outcomes[:len(list)]
 	packets = packets[:len(list)]
 	for n < len(list) && (n == 0 || list[n].Time < e.nextStep) {
 		f, p := &list[n], &packets[n]
 		p.Time = f.Time
-		first, last = min(first, f.Time), max(last, f.Time)
-		bytes += uint64(f.WireLen)
 		vlan := uint16(0)
 		if f.HasVLAN {
 			vlan = f.VLAN
 		}
 		outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, vlan, p)
-		e.counts.outcomes[outcome%decode.Outcomes]++
+		e.counts.outcomes[outcome]++
 		outcomes[n] = outcome
 		if outcome == decode.TCP || outcome == decode.UDP {
 			marks[n] = e.dedup.mark(p)
@@ -402,11 +400,22 @@ func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) int {
 		}
 		n++
 	}
-	e.counts.frames += uint64(n)
+	e.tally(list[:n])
+	return n
+}
+
+// tally counts what a frame's bytes do not have to be read for.
+func (e *Engine) tally(list []capture.Frame) {
+	bytes, first, last := uint64(0), e.counts.first, e.counts.last
+	for i := range list {
+		f := &list[i]
+		first, last = min(first, f.Time), max(last, f.Time)
+		bytes += uint64(f.WireLen)
+	}
+	e.counts.frames += uint64(len(list))
 	e.counts.bytes += bytes
 	e.counts.first, e.counts.last = first, last
 	e.now = max(e.now, last)
-	return n
 }
 
 // tell moves packet time on, if now is later.
