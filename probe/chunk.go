@@ -14,7 +14,7 @@ const (
 	// between goroutines not to count. No more than a byte can tell apart.
 	chunkPackets = 256
 	// chunksAhead is how far the dispatcher may run ahead of a shard.
-	chunksAhead = 8
+	chunksAhead = 16
 )
 
 // chunk is a run of decoded packets on its way to the shards. All of them point
