@@ -1,5 +1,7 @@
 package capture
 
+import "math"
+
 // maxStep is how far, in nanoseconds, one frame's time may be from the one
 // before it without a second look.
 const maxStep = 60e9
@@ -18,7 +20,10 @@ const maxStep = 60e9
 // other, and takes the second one's time. (A first frame that lies before them
 // may simply be followed by silence, and harms no table.) The last frame has no
 // successor: a step forward is kept, being harmless, and a step back is not.
+//
+// A frame is counted when its time is settled, because then it is delivered.
 type clock struct {
+	stats *counters
 	// prev is the time of the last frame that is settled, or of the first
 	// frame, settled or not.
 	prev int64
@@ -28,25 +33,18 @@ type clock struct {
 	// started says that there was a frame, alone that prev is the first one's
 	// and nothing has confirmed it yet.
 	started, alone bool
-	// wild counts the times replaced.
-	wild uint64
 }
 
-// settle looks at frames[from:], which are new; the c.held frames before them
-// are those that waited. It returns how many frames at the front have their
-// final time; at the end of the file, all.
-func (c *clock) settle(frames []Frame, from int, end bool) int {
-	for i := from; i < len(frames); i++ {
-		if t := frames[i].Time; c.held == 0 && c.started && near(t, c.prev) {
-			c.prev = t
-			continue
-		}
-		c.judge(frames[:i+1])
+// settle takes in the last frame of frames; the c.held frames before it are those
+// that waited. Of those and it c.held wait afterwards, at the end of frames.
+func (c *clock) settle(frames []Frame) {
+	waited := len(frames) - 1 - c.held
+	if t := frames[len(frames)-1].Time; c.held == 0 && c.started && near(t, c.prev) {
+		c.prev = t
+	} else {
+		c.judge(frames)
 	}
-	if end {
-		c.last(frames)
-	}
-	return len(frames) - c.held
+	c.stats.count(frames[waited : len(frames)-c.held])
 }
 
 // judge takes in the last frame of frames when it is no ordinary one.
@@ -79,11 +77,11 @@ func (c *clock) decide(frames []Frame) {
 	switch {
 	case near(next, c.prev) && distance(next, c.prev) < distance(next, suspect.Time):
 		suspect.Time = c.prev
-		c.wild++
+		c.stats.stats.WildTimes++
 	case c.alone && near(next, suspect.Time):
 		frames[n-3].Time = suspect.Time
 		c.prev = suspect.Time
-		c.wild++
+		c.stats.stats.WildTimes++
 	default:
 		c.prev = suspect.Time
 	}
@@ -95,10 +93,19 @@ func (c *clock) last(frames []Frame) {
 	if c.held > 0 {
 		if suspect := &frames[len(frames)-1]; suspect.Time < c.prev {
 			suspect.Time = c.prev
-			c.wild++
+			c.stats.stats.WildTimes++
 		}
 	}
+	c.stats.count(frames[len(frames)-c.held:])
 	c.held = 0
+}
+
+// second returns the second in which the last frame lies. What comes in the same
+// one is near it, so that it needs no look; false where the next frame needs one
+// in any case.
+func (c *clock) second() (uint32, bool) {
+	s := c.prev / 1e9
+	return uint32(s), c.started && c.held == 0 && s <= math.MaxUint32
 }
 
 // near reports whether two times are at most maxStep apart. Times are never

@@ -8,7 +8,8 @@ import (
 const maxInterfaces = 4096
 
 // counters are the interfaces of a file source and what came from them. The
-// lock is taken once a batch.
+// lock is taken once a read, and held while what was read is parsed: formats add
+// interfaces meanwhile, and their frames are counted.
 type counters struct {
 	mu    sync.Mutex
 	index map[string]uint16
@@ -17,10 +18,8 @@ type counters struct {
 
 // add returns the index of the interface with that name. Sections of one file
 // and files of one capture share an interface by its name. It returns false if
-// there are too many.
+// there are too many. The lock is held.
 func (c *counters) add(name string) (uint16, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if i, ok := c.index[name]; ok {
 		return i, true
 	}
@@ -36,17 +35,18 @@ func (c *counters) add(name string) (uint16, bool) {
 	return i, true
 }
 
-// count adds a batch.
-func (c *counters) count(frames []Frame, wild, badFractions uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stats.WildTimes += wild
-	c.stats.BadFractions += badFractions
+// count counts frames. The lock is held.
+func (c *counters) count(frames []Frame) {
 	for i := range frames {
-		s := &c.stats.Interfaces[frames[i].Interface]
-		s.Packets++
-		s.Bytes += uint64(frames[i].WireLen)
+		c.tally(frames[i].Interface, 1, uint64(frames[i].WireLen))
 	}
+}
+
+// tally counts frames of one interface. The lock is held.
+func (c *counters) tally(iface uint16, packets, bytes uint64) {
+	s := &c.stats.Interfaces[iface]
+	s.Packets += packets
+	s.Bytes += bytes
 }
 
 // names returns the interfaces' names.

@@ -29,15 +29,14 @@ const (
 // format turns a file's bytes into frames.
 type format interface {
 	// parse appends to frames those of the whole records at the front of
-	// data, which stands at offset at of the file. It returns frames, the
-	// number of bytes it is done with, and how many the next record needs in
-	// all, as far as it knows. An error comes with the frames before it.
-	parse(data []byte, at int64, frames []Frame) (out []Frame, used, need int, err error)
+	// data, which stands at offset at of the file, each in step with c. It
+	// returns frames, the number of bytes it is done with, and how many the
+	// next record needs in all, as far as it knows. An error comes with the
+	// frames before it. The lock of the counters is held.
+	parse(data []byte, at int64, frames []Frame, c *clock) (out []Frame, used, need int, err error)
 	// pending reports whether the file may not end here although parse has
 	// used all of it.
 	pending() bool
-	// badFractions counts times that were out of their range.
-	badFractions() uint64
 }
 
 // file is one capture file, in the order of its records.
@@ -68,14 +67,13 @@ type file struct {
 	// err is what next returns from now on.
 	err error
 
-	stats         *counters
-	counted, odds uint64
+	stats *counters
 }
 
 // newFile returns the capture file that r delivers. Its batches have buffers
 // of size bytes.
 func newFile(name string, r io.Reader, size int, stats *counters) *file {
-	return &file{name: name, raw: r, total: -1, size: size, stats: stats}
+	return &file{name: name, raw: r, total: -1, size: size, stats: stats, clock: clock{stats: stats}}
 }
 
 // Read counts what is taken from the stored file.
@@ -96,22 +94,30 @@ func (f *file) next(b *Batch) error {
 		return f.err
 	}
 	buf, done := f.resume(b)
-	settled := len(b.Frames)
 	for {
-		frames, used, need, err := f.format.parse(buf[done:], f.offset-int64(len(buf)-done), b.Frames)
+		used, need, err := f.parse(b, buf[done:])
 		done += used
-		b.Frames = frames
-		if err == nil {
-			err = f.end(len(buf) - done)
-		}
-		ready := f.clock.settle(frames, settled, err != nil)
-		settled = len(frames)
-		if err != nil || ready > 0 {
+		if ready := len(b.Frames) - f.clock.held; err != nil || ready > 0 {
 			return f.deliver(b, ready, buf[done:], err)
 		}
 		buf = f.fill(buf, done+need)
 		b.buf = buf
 	}
+}
+
+// parse takes the frames of data, which is the last that was read, into b. It
+// returns what the format's parse does; and an error also where the file ends.
+func (f *file) parse(b *Batch, data []byte) (used, need int, err error) {
+	f.stats.mu.Lock()
+	defer f.stats.mu.Unlock()
+	b.Frames, used, need, err = f.format.parse(data, f.offset-int64(len(data)), b.Frames, &f.clock)
+	if err == nil {
+		err = f.end(len(data) - used)
+	}
+	if err != nil {
+		f.clock.last(b.Frames)
+	}
+	return used, need, err
 }
 
 // resume starts a batch with what the one before it left. It returns the
@@ -202,8 +208,8 @@ func (f *file) unreadable(err error) error {
 	return e
 }
 
-// deliver ends a batch after its first ready frames, keeps the rest, and
-// counts. An error waits until the frames before it are out.
+// deliver ends a batch after its first ready frames, and keeps the rest. An error
+// waits until the frames before it are out.
 func (f *file) deliver(b *Batch, ready int, rest []byte, err error) error {
 	if err != nil {
 		f.fail(err)
@@ -215,10 +221,6 @@ func (f *file) deliver(b *Batch, ready int, rest []byte, err error) error {
 	}
 	f.carry = append(f.carry, rest...)
 	b.Frames = b.Frames[:ready]
-
-	odds := f.format.badFractions()
-	f.stats.count(b.Frames, f.clock.wild-f.counted, odds-f.odds)
-	f.counted, f.odds = f.clock.wild, odds
 	if ready > 0 {
 		return nil
 	}

@@ -52,7 +52,9 @@ func openLibpcap(config LiveConfig) (Source, error) {
 			return nil, err
 		}
 		handles = append(handles, h)
+		s.stats.mu.Lock()
 		s.stats.add(name)
+		s.stats.mu.Unlock()
 		s.empty <- new(Batch)
 		s.empty <- new(Batch)
 	}
@@ -138,13 +140,21 @@ func (r *libpcapReader) read(h *pcap.Handle) {
 			return
 		}
 		err := r.fill(b, h, link)
-		r.source.stats.count(b.Frames, 0, 0)
+		r.count(b)
 		r.publish(h)
 		r.hand(b)
 		if err != nil {
 			return
 		}
 	}
+}
+
+// count counts a batch.
+func (r *libpcapReader) count(b *Batch) {
+	c := &r.source.stats
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count(b.Frames)
 }
 
 // hand passes a batch on, if there is anything in it.

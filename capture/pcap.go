@@ -48,7 +48,10 @@ type pcapFormat struct {
 	link  decode.Link
 	// iface is the file's one interface.
 	iface uint16
-	odd   uint64
+	// second is the one in which the records of a run lie, base is that in
+	// nanoseconds.
+	second uint32
+	base   int64
 }
 
 // magicOfPcap returns the magic number of a pcap file, and whether the file is
@@ -92,7 +95,7 @@ func (p *pcapFormat) header(data []byte) error {
 	return nil
 }
 
-func (p *pcapFormat) parse(data []byte, at int64, frames []Frame) ([]Frame, int, int, error) {
+func (p *pcapFormat) parse(data []byte, at int64, frames []Frame, c *clock) ([]Frame, int, int, error) {
 	used := 0
 	if !p.started {
 		if len(data) < pcapHeaderLen {
@@ -104,6 +107,9 @@ func (p *pcapFormat) parse(data []byte, at int64, frames []Frame) ([]Frame, int,
 		used = pcapHeaderLen
 	}
 	for {
+		var ran int
+		frames, ran = p.run(data[used:], frames, c)
+		used += ran
 		rest := data[used:]
 		if len(rest) < p.recordLen {
 			return frames, used, p.recordLen, nil
@@ -124,8 +130,63 @@ func (p *pcapFormat) parse(data []byte, at int64, frames []Frame) ([]Frame, int,
 			Link:      p.link,
 			Interface: p.iface,
 		})
+		c.settle(frames)
 		used += size
 	}
+}
+
+// run takes in the records at the front of data for as long as they are what
+// nearly all are: of the common format, in little-endian order, in the second of
+// the one before, and not empty. It returns frames, and how many bytes it used.
+// Whatever it leaves is parse's, which would have done the same with all of it,
+// in three times the instructions.
+func (p *pcapFormat) run(data []byte, frames []Frame, c *clock) ([]Frame, int) {
+	var settled bool
+	if p.second, settled = c.second(); !settled || p.swap || p.recordLen != pcapRecordLen {
+		return frames, 0
+	}
+	p.base = int64(p.second) * 1e9
+	// What is whole within this is no longer than maxFrame.
+	data = data[:min(len(data), maxFrame+2*pcapRecordLen)]
+	slots := frames[len(frames):cap(frames)]
+	n, left, bytes := p.take(data, slots)
+	if n > 0 {
+		c.prev = slots[n-1].Time
+		c.stats.tally(p.iface, uint64(n), bytes)
+	}
+	return frames[:len(frames)+n], len(data) - left
+}
+
+// take is the loop of run. It returns how many slots it filled, how many bytes of
+// data are left, and how many there were on the wire. It is not inlined so that
+// its variables have the registers to themselves.
+//
+//go:noinline
+func (p *pcapFormat) take(data []byte, slots []Frame) (n, left int, bytes uint64) {
+	for n < len(slots) && len(data) >= pcapRecordLen {
+		header := (*[pcapRecordLen]byte)(data)
+		captured := int(binary.LittleEndian.Uint32(header[8:]))
+		// The next header has to be whole as well: then the compiler sees that
+		// no slice here is out of bounds or empty.
+		if captured == 0 || captured > len(data)-2*pcapRecordLen {
+			break
+		}
+		fraction, wire := binary.LittleEndian.Uint32(header[4:]), binary.LittleEndian.Uint32(header[12:])
+		if binary.LittleEndian.Uint32(header[:]) != p.second || fraction >= p.ticks || wire < uint32(captured) {
+			break
+		}
+		size := pcapRecordLen + captured
+		f := &slots[n]
+		f.Data = data[pcapRecordLen:size:size]
+		f.Time = p.base + int64(fraction)*p.unit
+		f.WireLen = wire
+		f.Link, f.Interface = p.link, p.iface
+		f.VLAN, f.HasVLAN = 0, false
+		bytes += uint64(wire)
+		n++
+		data = data[size:len(data):len(data)]
+	}
+	return n, len(data), bytes
 }
 
 // time returns a record's time in nanoseconds. A fraction of a second or more
@@ -134,14 +195,12 @@ func (p *pcapFormat) parse(data []byte, at int64, frames []Frame) ([]Frame, int,
 // most (nanoseconds) or 72 min (microseconds), which the clock then judges.
 func (p *pcapFormat) time(seconds, fraction uint32) int64 {
 	if fraction >= p.ticks {
-		p.odd++
+		p.stats.stats.BadFractions++
 	}
 	return int64(seconds)*1e9 + int64(fraction)*p.unit
 }
 
 func (p *pcapFormat) pending() bool { return !p.started }
-
-func (p *pcapFormat) badFractions() uint64 { return p.odd }
 
 func (p *pcapFormat) u16(b []byte) uint16 {
 	v := binary.LittleEndian.Uint16(b)

@@ -75,9 +75,7 @@ type ngFormat struct {
 
 func (g *ngFormat) pending() bool { return g.skipping != 0 }
 
-func (g *ngFormat) badFractions() uint64 { return 0 }
-
-func (g *ngFormat) parse(data []byte, at int64, frames []Frame) ([]Frame, int, int, error) {
+func (g *ngFormat) parse(data []byte, at int64, frames []Frame, c *clock) ([]Frame, int, int, error) {
 	used := 0
 	for {
 		if g.skipping != 0 {
@@ -119,9 +117,13 @@ func (g *ngFormat) parse(data []byte, at int64, frames []Frame) ([]Frame, int, i
 			return frames, used, 0, err
 		}
 		var err error
+		before := len(frames)
 		frames, err = g.block(kind, block, place, frames)
 		if err != nil {
 			return frames, used, 0, err
+		}
+		if len(frames) > before {
+			c.settle(frames)
 		}
 		used += int(size)
 	}
