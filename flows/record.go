@@ -111,4 +111,4 @@ func (f *Flow) Synchronized(d Direction) bool { return f.Half[d].bits&halfISS !=
 func (f *Flow) Live() bool { return f.state != stateFree }
 
 // Cap returns the most records the table can hold.
-func (t *Table) Cap() int { return len(t.recs) - 1 }
+func (t *Table) Cap() int { return t.cfg.Flows }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"unsafe"
 
 	"github.com/nametap/nametap/internal/arena"
 )
@@ -32,6 +31,9 @@ const wheelSlots = 4096
 type Config struct {
 	// Flows is the most connections the table holds, at least MinFlows.
 	Flows int
+	// Slab is where the table's records lie, together with those of other
+	// tables; nil gives it a slab of its own.
+	Slab *Slab
 	// HoleLists is the most connection directions whose missing segments are
 	// followed at the same time; more than 65534 are not used.
 	HoleLists int
@@ -49,18 +51,20 @@ type Config struct {
 	OnEnd func(index uint32, f *Flow)
 }
 
-// Table holds the connections of some subscribers. Records lie densely in one
-// lazily committed region and never move; an index of (tag, record) words
-// finds them, so that growing moves eight bytes a flow.
+// Table holds the connections of some subscribers. Records lie in a slab, never
+// move and stay the table's once they are; an index of (tag, record) words finds
+// them, so that growing moves eight bytes a flow.
 type Table struct {
 	cfg  Config
-	recs []Flow // recs[0] is never used: index 0 means none
+	recs []Flow // of the slab, those of other tables included
+	slab *Slab
+	runs []uint32 // the first of each run of records that is the table's
 
 	index []uint64 // tag<<32 | record, 0 is empty
 	mask  uint32
 
 	free    uint32 // head of the free list, linked by next
-	used    uint32 // records ever taken
+	used    uint32 // records ever taken, and one
 	entries int
 
 	wheel    [wheelSlots]uint32
@@ -98,11 +102,8 @@ const (
 	roomyIndex = 1 << 15
 )
 
-// hugeFlows fill a huge page: a table that has held so many asks for them.
-const hugeFlows = uint32(arena.HugePage / unsafe.Sizeof(Flow{}))
-
-// New returns an empty table. Its memory is reserved at once and committed by
-// the system as flows come; Free gives it back.
+// New returns an empty table. The memory of its records is reserved at once and
+// committed by the system as flows come; Free gives it back.
 func New(cfg Config) (*Table, error) {
 	if cfg.Flows < MinFlows || cfg.Flows > math.MaxInt32 {
 		return nil, fmt.Errorf("flows: a table of %d flows; give at least %d, at most %d", cfg.Flows, MinFlows, math.MaxInt32)
@@ -110,7 +111,7 @@ func New(cfg Config) (*Table, error) {
 	lists := min(max(cfg.HoleLists, 0), math.MaxUint16-1)
 	t := &Table{cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.Make[uint64]}
 	var errs [3]error
-	t.recs, errs[0] = arena.Make[Flow](cfg.Flows + 1)
+	errs[0] = t.enlist()
 	t.holes, errs[1] = arena.Make[holeList](lists + 1)
 	t.index, errs[2] = t.reserve(firstIndex)
 	if err := errors.Join(errs[:]...); err != nil {
@@ -119,10 +120,27 @@ func New(cfg Config) (*Table, error) {
 	return t, nil
 }
 
-// Free gives the table's memory back. No flow of it may be used any more.
+// enlist finds the slab in which the table's records will lie.
+func (t *Table) enlist() (err error) {
+	t.slab = t.cfg.Slab
+	if t.slab == nil {
+		if t.slab, err = NewSlab(t.cfg.Flows); err != nil {
+			return err
+		}
+	}
+	t.recs = t.slab.recs
+	t.runs = make([]uint32, 0, (t.cfg.Flows+run-1)/run)
+	return t.slab.promise(t.cfg.Flows)
+}
+
+// Free gives the table's memory back, but for its part of a slab that it shares.
+// No flow of it may be used any more.
 func (t *Table) Free() error {
-	err := errors.Join(arena.Free(t.recs), arena.Free(t.holes), arena.Free(t.index))
-	t.recs, t.holes, t.index = nil, nil, nil
+	err := errors.Join(arena.Free(t.holes), arena.Free(t.index))
+	if t.cfg.Slab == nil && t.slab != nil {
+		err = errors.Join(err, t.slab.Free())
+	}
+	t.slab, t.recs, t.holes, t.index = nil, nil, nil, nil
 	return err
 }
 
@@ -195,7 +213,7 @@ func (t *Table) find(k *Key, hash uint64) uint32 {
 // insert makes a record for k and returns it, with all but its key and state
 // zero. The caller links it into a list.
 func (t *Table) insert(k *Key, hash uint64) uint32 {
-	full := t.free == 0 && int(t.used) == len(t.recs)
+	full := t.free == 0 && int(t.used) > t.cfg.Flows
 	if full || t.crowded() && !t.grow() && t.packed() {
 		t.evict()
 	}
@@ -203,17 +221,26 @@ func (t *Table) insert(k *Key, hash uint64) uint32 {
 	if r != 0 {
 		t.free = t.recs[r].next
 	} else {
-		r = t.used
-		t.used++
-		if t.used == hugeFlows {
-			arena.AdviseHuge(t.recs)
-		}
+		r = t.fresh()
 	}
 	t.recs[r] = Flow{Key: *k}
 	t.entries++
 	t.place(uint64(uint32(hash>>32))<<32 | uint64(r))
 	return r
 }
+
+// fresh takes a record that no flow has had yet.
+func (t *Table) fresh() uint32 {
+	n := t.used - 1
+	if n%run == 0 {
+		t.runs = append(t.runs, t.slab.take(min(run, uint32(t.cfg.Flows)-n)))
+	}
+	t.used++
+	return t.record(n)
+}
+
+// record returns the record that the table took when it had n.
+func (t *Table) record(n uint32) uint32 { return t.runs[n/run] + n%run }
 
 func (t *Table) place(word uint64) {
 	at := uint32(word>>32) & t.mask
@@ -342,7 +369,8 @@ func (t *Table) end(r uint32, why EndReason) {
 // Shutdown ends every flow: at packet time now those whose time-out has passed as
 // idle, the others because all is over. The table can be used on.
 func (t *Table) Shutdown(now int64) {
-	for r := uint32(1); r < t.used; r++ {
+	for n := range t.used - 1 {
+		r := t.record(n)
 		f := &t.recs[r]
 		switch {
 		case f.state == stateFree:

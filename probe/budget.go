@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"unsafe"
 
@@ -16,6 +17,10 @@ const partitions = 64
 // them at a time. Unlike the other tables it lies in Go's heap, where what is
 // reserved counts as used and makes the garbage collector wait for as much again.
 const maxFragments = 32 << 20
+
+// mostFlows is how many flows a partition may hold: a record of any of a shard's
+// partitions has a number of 32 bits.
+const mostFlows = (math.MaxUint32 - 1) / partitions
 
 // MinMemory is the least budget that leaves every table of every partition a
 // sensible size.
@@ -82,7 +87,7 @@ func plan(memory int64, engines int) (budget, error) {
 	permille := func(share int64) int64 { return one * share / 10 }
 	part := func(share, cost, least int64) int { return int(max(permille(share)/partitions/cost, least)) }
 	return budget{
-		flows:       max(flowsIn(permille(477)/partitions), 16),
+		flows:       min(max(flowsIn(permille(477)/partitions), 16), mostFlows),
 		entries:     part(336, entryCost, 16),
 		names:       part(40, nameCost, 16),
 		subscribers: presenceIn(permille(22) / partitions),

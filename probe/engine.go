@@ -161,6 +161,10 @@ func (e *Engine) allocate() error {
 		s := &shard{engine: e, number: i, chunks: make(chan *chunk, chunksAhead), ticked: make(chan struct{}, 2)}
 		s.adopt(e.rules)
 		e.shards = append(e.shards, s)
+		owned := (partitions-1-i)/e.cfg.Shards + 1
+		if s.slab, err = flows.NewSlab(owned * e.budget.flows); err != nil {
+			return err
+		}
 		for n := i; n < partitions; n += e.cfg.Shards {
 			a, err := newPartition(s, &e.budget, &e.cfg)
 			if err != nil {

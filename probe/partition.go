@@ -67,7 +67,7 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 		return nil, err
 	}
 	p.flows, err = flows.New(flows.Config{
-		Flows: b.flows, HoleLists: b.holes, Seed: cfg.Seed,
+		Flows: b.flows, Slab: s.slab, HoleLists: b.holes, Seed: cfg.Seed,
 		IdleTimeout: &s.timeouts, Transfers: &s.transfers, Classes: &s.classes, OnEnd: p.onEnd,
 	})
 	if err != nil {

@@ -38,6 +38,7 @@ type shard struct {
 	number int
 	parts  [partitions]*partition // nil where another shard has it
 	own    []*partition
+	slab   *flows.Slab // of the partitions' flows
 
 	// mu is held while a chunk is worked, so that a snapshot sees the state
 	// between two chunks. It is never taken per packet.
