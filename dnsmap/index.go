@@ -41,7 +41,7 @@ const (
 // newIndex returns an index that can hold records entries.
 func newIndex(records int) (index, error) {
 	x := index{max: records*loadDen/loadNum + 2}
-	slots, err := arena.Make[uint64](min(firstSlots, x.max))
+	slots, err := arena.MakeDense[uint64](min(firstSlots, x.max))
 	if err != nil {
 		return index{}, err
 	}
@@ -192,13 +192,10 @@ func (x *index) room() bool {
 // stays as large as it is, and that is the cap from now on.
 func (x *index) grow() {
 	old := x.slots
-	slots, err := arena.Make[uint64](min(2*len(old), x.max))
+	slots, err := arena.MakeDense[uint64](min(2*len(old), x.max))
 	if err != nil {
 		x.max = len(old)
 		return
-	}
-	if 8*len(slots) >= arena.HugePage { // half full from the start
-		arena.AdviseHuge(slots)
 	}
 	x.use(slots)
 	for _, s := range old {

@@ -88,7 +88,7 @@ type Table struct {
 	freeHoles    uint16
 	usedHoles    uint16
 
-	// reserve is arena.Make; tests let it fail.
+	// reserve is arena.MakeDense; tests let it fail.
 	reserve func(n int) ([]uint64, error)
 }
 
@@ -109,7 +109,7 @@ func New(cfg Config) (*Table, error) {
 		return nil, fmt.Errorf("flows: a table of %d flows; give at least %d, at most %d", cfg.Flows, MinFlows, math.MaxInt32)
 	}
 	lists := min(max(cfg.HoleLists, 0), math.MaxUint16-1)
-	t := &Table{cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.Make[uint64]}
+	t := &Table{cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.MakeDense[uint64]}
 	var errs [3]error
 	errs[0] = t.enlist()
 	t.holes, errs[1] = arena.Make[holeList](lists + 1)
@@ -268,9 +268,6 @@ func (t *Table) grow() bool {
 	next, err := t.reserve(2 * len(old))
 	if err != nil {
 		return false
-	}
-	if 8*len(next) >= arena.HugePage {
-		arena.AdviseHuge(next)
 	}
 	t.index, t.mask = next, uint32(len(next)-1)
 	for _, word := range old {

@@ -72,10 +72,11 @@ const (
 // entries a flow. 6 GiB hold ten million flows and fifty million entries, with
 // the fiftieth of room besides that partitions of unequal size need.
 //
-// All tables together never take more than memory, but for two things that are
+// All tables together never take more than memory, but for three things that are
 // small beside it: a table that doubles is there twice for the blink of an eye,
-// one partition at a time; and below half a gigabyte an engine the places where the first
-// bytes of streams are gathered have a least number each.
+// one partition at a time; what tables leave when they double waits, as part of a
+// huge page, for others to take it; and below half a gigabyte an engine the places
+// where the first bytes of streams are gathered have a least number each.
 func plan(memory int64, engines int) (budget, error) {
 	if least := int64(MinMemory) * int64(engines); memory < least {
 		return budget{}, fmt.Errorf("a memory budget of %d MiB is too small; give at least %d MiB (--memory)", memory>>20, least>>20)

@@ -40,7 +40,7 @@ type presenceSlot struct {
 const firstSlots = 64
 
 func newPresence(entries int) (*presence, error) {
-	slots, err := arena.Make[presenceSlot](firstSlots)
+	slots, err := arena.MakeDense[presenceSlot](firstSlots)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (s *presence) grow() bool {
 	if len(s.slots) >= s.most {
 		return false
 	}
-	next, err := arena.Make[presenceSlot](2 * len(s.slots))
+	next, err := arena.MakeDense[presenceSlot](2 * len(s.slots))
 	if err != nil {
 		return false
 	}

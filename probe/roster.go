@@ -106,7 +106,7 @@ func newRoster(servers int, seed uint64) (*roster, error) {
 	if err != nil {
 		return nil, err
 	}
-	index, err := arena.Make[uint32](firstSlots)
+	index, err := arena.MakeDense[uint32](firstSlots)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func (r *roster) entry(server decode.Addr, now int64) *rosterEntry {
 // grow doubles the index. Where memory for that is refused, the index stays at
 // a higher load; refused for long it fills up, and the entries with it.
 func (r *roster) grow() bool {
-	next, err := arena.Make[uint32](2 * len(r.index))
+	next, err := arena.MakeDense[uint32](2 * len(r.index))
 	if err != nil {
 		return false
 	}

@@ -251,10 +251,10 @@ func (g *generations) init(entries int) error {
 		g.most *= 2
 	}
 	var err error
-	if g.young, err = arena.Make[uint64](firstSlots); err != nil {
+	if g.young, err = arena.MakeDense[uint64](firstSlots); err != nil {
 		return err
 	}
-	g.old, err = arena.Make[uint64](firstSlots)
+	g.old, err = arena.MakeDense[uint64](firstSlots)
 	return err
 }
 
@@ -303,7 +303,7 @@ func (g *generations) put(key uint64, bit bool) {
 // beginning a new one.
 func (g *generations) turn() {
 	size := min(2*len(g.young), g.most)
-	next, err := arena.Make[uint64](size)
+	next, err := arena.MakeDense[uint64](size)
 	if err != nil {
 		clear(g.young)
 		g.Forgotten += uint64(g.n)

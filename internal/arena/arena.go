@@ -22,26 +22,35 @@ import (
 // a T that does is an error, as is a size that the system refuses. The caller
 // owns the slice and gives it back with Free; it must not be appended to.
 func Make[T any](n int) ([]T, error) {
-	t := reflect.TypeFor[T]()
-	if holdsPointers(t) {
-		return nil, fmt.Errorf("arena: %v holds pointers, which the garbage collector would not see; use make", t)
+	size, err := sizeOf[T](n)
+	if err != nil {
+		return nil, err
 	}
-	size := uint64(t.Size())
-	if n < 0 || size != 0 && uint64(n) > math.MaxInt/size {
-		return nil, fmt.Errorf("arena: %d records of %d bytes do not fit the address space; lower the cap", n, size)
-	}
-	if n == 0 || size == 0 {
+	if size == 0 {
 		return make([]T, n), nil
 	}
-	p, err := reserve(uintptr(uint64(n) * size))
+	p, err := reserve(uintptr(size))
 	if err != nil {
-		return nil, fmt.Errorf("arena: cannot reserve %d bytes for %d records: %w; lower the memory budget or raise the limit (ulimit -v, cgroup)", uint64(n)*size, n, err)
+		return nil, refused(size, n, err)
 	}
-	reserved.Add(int64(uint64(n) * size))
+	reserved.Add(int64(size))
 	return unsafe.Slice((*T)(p), n), nil
 }
 
-// reserved is what Make has given out and Free has not taken back.
+// sizeOf returns the bytes of n records of T, or why there can be none.
+func sizeOf[T any](n int) (uint64, error) {
+	t := reflect.TypeFor[T]()
+	if holdsPointers(t) {
+		return 0, fmt.Errorf("arena: %v holds pointers, which the garbage collector would not see; use make", t)
+	}
+	size := uint64(t.Size())
+	if n < 0 || size != 0 && uint64(n) > math.MaxInt/size {
+		return 0, fmt.Errorf("arena: %d records of %d bytes do not fit the address space; lower the cap", n, size)
+	}
+	return uint64(n) * size, nil
+}
+
+// reserved is what Make and MakeDense have given out and Free has not taken back.
 var reserved atomic.Int64
 
 // Reserved returns how many bytes all tables of the process have reserved: what
@@ -52,14 +61,22 @@ func Reserved() int64 { return reserved.Load() }
 // this size or more begins at the boundary of one.
 const HugePage = 2 << 20
 
-// Free gives back what Make returned; s must be that slice, not a part of it,
+// Free gives back what Make or MakeDense returned; s must be that slice, not a part of it,
 // and neither it nor a part of it may be used again.
 func Free[T any](s []T) error {
 	if len(s) == 0 || unsafe.Sizeof(s[0]) == 0 {
 		return nil
 	}
 	b := octets(s)
-	if err := release(unsafe.Pointer(&b[0]), uintptr(len(b))); err != nil {
+	start, size := unsafe.Pointer(&b[0]), uintptr(len(b))
+	piece, err := false, error(nil)
+	if size <= largestPiece {
+		piece, err = pieces.give(start, pagesOf(size))
+	}
+	if !piece {
+		err = release(start, size)
+	}
+	if err != nil {
 		return fmt.Errorf("arena: cannot release %d bytes: %w", len(b), err)
 	}
 	reserved.Add(-int64(len(b)))
