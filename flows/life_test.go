@@ -14,9 +14,15 @@ type episode struct {
 
 func runEpisodes(t *testing.T, episodes []episode) {
 	t.Helper()
-	for _, e := range episodes {
-		t.Run(e.name, func(t *testing.T) {
+	for i := range 2 * len(episodes) {
+		e, short := episodes[i/2], i%2 != 0
+		name := e.name
+		if short {
+			name += ", the short way"
+		}
+		t.Run(name, func(t *testing.T) {
 			s := newScene(t, 64)
+			s.short = short
 			e.play(s)
 			s.want(e.want...)
 			// Whatever the episode, its flows end and add up.

@@ -140,11 +140,17 @@ func (t *Table) acknowledge(f *Flow, p *decode.Packet, dir Direction) {
 	if h.bits&(probeArmed|halfTrain) == 0 || p.Flags&decode.RST != 0 {
 		return // a RST comes when its sender likes, or from a middlebox
 	}
+	t.echo(f, p, other)
+}
+
+// echo takes samples of what waits in direction dir, if p is the answer to it.
+func (t *Table) echo(f *Flow, p *decode.Packet, dir Direction) {
+	h := &f.Half[dir]
 	if t.skipRTT {
 		h.bits &^= probeArmed | halfTrain
 		return
 	}
-	sampled := h.bits&halfTrain != 0 && t.arrive(f, h, p, other)
+	sampled := h.bits&halfTrain != 0 && t.arrive(f, h, p, dir)
 	if h.bits&probeArmed == 0 {
 		return
 	}
@@ -157,7 +163,7 @@ func (t *Table) acknowledge(f *Flow, p *decode.Packet, dir Direction) {
 	case missed, answered && sampled:
 		h.bits &^= probeArmed
 	case answered:
-		t.sample(f, h, p, other)
+		t.sample(f, h, p, dir)
 	}
 }
 

@@ -22,6 +22,8 @@ type scene struct {
 	key     Key
 	ends    [2]endpoint
 	stamps  bool // segments carry time stamps, of a clock of milliseconds
+	short   bool // segments go by Continue first
+	carried int  // segments that went no further
 
 	last   decode.Packet // the newest segment
 	ev     Event
@@ -142,7 +144,7 @@ func (s *scene) send(d Direction, flags uint8, payload uint32, opts ...with) *sc
 // segment feeds p and keeps the books.
 func (s *scene) segment(p *decode.Packet, d Direction) uint32 {
 	hash := s.tab.Hash(&s.key)
-	r, ev := s.tab.Segment(p, &s.key, d, hash)
+	r, ev := s.pass(p, d, hash)
 	s.last, s.ev = *p, ev
 	s.fed.Packets[d]++
 	s.fed.Bytes[d] += uint64(p.IPBytes)
@@ -153,6 +155,20 @@ func (s *scene) segment(p *decode.Packet, d Direction) uint32 {
 	s.fed.RST += b2u(p.Flags&decode.RST != 0)
 	s.fed.Opened += b2u(ev&Opened != 0)
 	return r
+}
+
+func (s *scene) pass(p *decode.Packet, d Direction, hash uint64) (uint32, Event) {
+	if s.short {
+		r := s.tab.Seek(hash)
+		if f, ev := s.tab.Continue(r, p, &s.key, d, hash); f != nil {
+			if f != s.tab.Flow(r) || r != s.record() {
+				s.t.Errorf("Continue took record %d for %d", r, s.record())
+			}
+			s.carried++
+			return r, ev
+		}
+	}
+	return s.tab.Segment(p, &s.key, d, hash)
 }
 
 func b2u(b bool) uint64 {

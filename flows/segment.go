@@ -34,9 +34,11 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 		ev = Opened
 	}
 	f := &t.recs[r]
-	if t.count(f, p, dir) {
+	if t.carried(f, p, dir) {
 		ev |= NowCarried
 	}
+	t.count(f, p, dir)
+	t.countFlags(f, p)
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.clock(p.Time)
 	t.handshake(f, p, dir)
@@ -120,25 +122,34 @@ func (f *Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
 	return f.sameSYN(p, dir)
 }
 
-// count adds the segment to the flow and to its class. carried is whether it is
-// the one with which the flow has had payload in both directions.
-func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) (carried bool) {
-	h := &f.Half[dir]
-	c := &t.cfg.Classes[f.Class]
-	if h.Payload == 0 && p.PayloadLen > 0 && f.Half[dir.Reverse()].Payload > 0 {
-		carried = true
-		c.Carried++
+// carried reports, and counts, whether p is the segment with which the flow has
+// had payload in both directions. It is asked before p is counted.
+func (t *Table) carried(f *Flow, p *decode.Packet, dir Direction) bool {
+	if p.PayloadLen == 0 || f.Half[dir&1].Payload > 0 || f.Half[dir&1^1].Payload == 0 {
+		return false
 	}
+	t.cfg.Classes[f.Class].Carried++
+	return true
+}
+
+// count adds the segment to the flow and to its class.
+func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) {
+	h, c := &f.Half[dir&1], &t.cfg.Classes[f.Class%MaxClasses]
 	h.Packets++
 	h.Bytes += uint64(p.IPBytes)
 	h.Payload += uint64(p.PayloadLen)
-	c.Packets[dir]++
-	c.Bytes[dir] += uint64(p.IPBytes)
-	c.Payload[dir] += uint64(p.PayloadLen)
+	c.Packets[dir&1]++
+	c.Bytes[dir&1] += uint64(p.IPBytes)
+	c.Payload[dir&1] += uint64(p.PayloadLen)
+}
+
+// countFlags adds the segment's flags to the flow and to its class.
+func (t *Table) countFlags(f *Flow, p *decode.Packet) {
 	const rare = decode.SYN | decode.FIN | decode.RST
 	if p.Flags&rare == 0 {
-		return carried
+		return
 	}
+	c := &t.cfg.Classes[f.Class]
 	if p.Flags&decode.SYN != 0 {
 		if p.Flags&decode.ACK != 0 {
 			f.SYNACKs++
@@ -156,7 +167,6 @@ func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) (carried bool) {
 		f.RSTs++
 		c.RST++
 	}
-	return carried
 }
 
 // handshake notes the SYNs and whether the initiator went on after them.

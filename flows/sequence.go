@@ -86,6 +86,12 @@ func (t *Table) advance(f *Flow, h *Half, p *decode.Packet, dir Direction) {
 		h.bareStamp(p)
 		return
 	}
+	t.accept(f, p, dir, end)
+}
+
+// accept takes in a segment beyond nxt, which ends before sequence number end.
+func (t *Table) accept(f *Flow, p *decode.Packet, dir Direction, end uint32) {
+	h := &f.Half[dir]
 	h.nxt = end
 	h.bits &^= halfProbed
 	if w, follows := h.arm(p, end); follows {

@@ -77,6 +77,7 @@ type Table struct {
 	holes  []holeList
 	trains [trainSlots]train
 	hash   uint64 // of the segment at hand
+	second packetSecond
 
 	skipRTT bool
 
@@ -177,7 +178,7 @@ func (t *Table) Seek(hash uint64) uint32 {
 	tag := uint32(hash >> 32)
 	for at := tag & t.mask; ; at = (at + 1) & t.mask {
 		word := t.index[at]
-		if word == 0 || uint32(word>>32) == tag {
+		if uint32(word>>32) == tag || word == 0 {
 			return uint32(word)
 		}
 	}
@@ -192,9 +193,11 @@ func (t *Table) TouchRecord(index uint32) uint64 {
 
 // equal compares word by word; == on a struct of this size is a call.
 func (k *Key) equal(o *Key) bool {
-	return k.Subscriber == o.Subscriber && k.Server == o.Server &&
-		k.SubscriberPort == o.SubscriberPort && k.ServerPort == o.ServerPort && k.Scope == o.Scope
+	return k.Subscriber == o.Subscriber && k.Server == o.Server && k.ports() == o.ports() && k.Scope == o.Scope
 }
+
+// ports is one load.
+func (k *Key) ports() uint32 { return uint32(k.SubscriberPort) | uint32(k.ServerPort)<<16 }
 
 // find returns the record of k, or 0.
 func (t *Table) find(k *Key, hash uint64) uint32 {
@@ -424,6 +427,7 @@ func (t *Table) Advance(now int64) {
 		t.turn(sec)
 		t.wheelNow++
 	}
+	t.second.length = 0 // what clock said no longer holds
 }
 
 func (t *Table) expire(l *list, sec int64) {

@@ -1,6 +1,7 @@
 package probe
 
 import (
+
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/dnsmap"
@@ -97,10 +98,13 @@ func key(k *flows.Key, p *decode.Packet, scope uint32, dir flows.Direction) {
 	k.Scope = scope
 }
 
-// segment works one TCP segment.
-func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction, hash uint64, apn uint8) {
-	r, ev := a.flows.Segment(p, k, dir, hash)
-	f := a.flows.Flow(r)
+// segment works one TCP segment. r is what was found when its hash was looked for.
+func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction, hash uint64, r uint32, apn uint8) {
+	f, ev := a.flows.Continue(r, p, k, dir, hash)
+	if f == nil {
+		r, ev = a.flows.Segment(p, k, dir, hash)
+		f = a.flows.Flow(r)
+	}
 	if p.Tunnel != decode.TunnelNone {
 		a.shard.apns[apn].count(p, dir, ev)
 	}

@@ -159,7 +159,7 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 		if it.work == workDNS {
 			a.datagram(p, it.scope)
 		} else {
-			a.segment(p, &keys[i], flows.Direction(it.work), hashes[i], it.apn)
+			a.segment(p, &keys[i], flows.Direction(it.work), hashes[i], found[i], it.apn)
 		}
 	}
 }

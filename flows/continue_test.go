@@ -1,0 +1,177 @@
+package flows
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/nametap/nametap/capture/decode"
+)
+
+// twins are two scenes in which the same is played: one by the rules alone, the
+// other with the short way. Nothing may tell them apart.
+type twins struct{ rules, short *scene }
+
+func newTwins(t *testing.T, flows int) twins {
+	t.Helper()
+	w := twins{newScene(t, flows), newScene(t, flows)}
+	w.short.short = true
+	for _, s := range []*scene{w.rules, w.short} {
+		s.onEnd = func(r uint32, _ *Flow) { s.tab.Settle(r, media) }
+	}
+	return w
+}
+
+func (w twins) play(what func(s *scene)) {
+	w.rules.t.Helper()
+	what(w.rules)
+	what(w.short)
+	w.compare()
+}
+
+func (w twins) compare() {
+	t, a, b := w.rules.t, w.rules.tab, w.short.tab
+	t.Helper()
+	switch {
+	case w.rules.ev != w.short.ev:
+		t.Fatalf("events %b by the rules, %b the short way", w.rules.ev, w.short.ev)
+	case !slices.Equal(w.rules.ended, w.short.ended):
+		t.Fatal("other flows ended")
+	case w.rules.classes != w.short.classes:
+		t.Fatal("the classes hold something else")
+	case !slices.Equal(a.index, b.index):
+		t.Fatal("the index is another")
+	case a.trains != b.trains:
+		t.Fatal("the trains hold something else")
+	case a.used != b.used || a.wheel != b.wheel || a.wheelNow != b.wheelNow || a.halfOpen != b.halfOpen || a.closed != b.closed:
+		t.Fatal("the lists hold something else")
+	case a.Evicted != b.Evicted || a.HolesDropped != b.HolesDropped || !slices.Equal(a.holes, b.holes):
+		t.Fatal("the holes are others")
+	}
+	for r := range a.used {
+		if a.recs[r] != b.recs[r] {
+			t.Fatalf("record %d\n%+v by the rules\n%+v the short way, after\n%+v", r, a.recs[r], b.recs[r], w.rules.last)
+		}
+	}
+}
+
+// Connections that mostly go on, with all that can come between.
+func TestContinue(t *testing.T) {
+	segments, carried := 0, 0
+	for seed := range uint64(20) {
+		rnd := rand.New(rand.NewPCG(seed, 11))
+		w := newTwins(t, 16)
+		stamps := seed%3 == 0
+		for range 1500 {
+			op, a, b := byte(rnd.Uint32()), byte(rnd.Uint32()), byte(rnd.Uint32())
+			a &= 0x83 // few connections
+			if rnd.IntN(30) != 0 {
+				op = op&0x80 | []byte{2, 3, 4, 14}[rnd.IntN(4)]
+			}
+			w.play(func(s *scene) {
+				s.stamps = stamps
+				s.step(op, a, b)
+			})
+		}
+		w.short.check()
+		segments += int(w.short.fed.Packets[Up] + w.short.fed.Packets[Down])
+		carried += w.short.carried
+	}
+	if carried < segments/4 {
+		t.Errorf("only %d of %d segments went the short way", carried, segments)
+	}
+}
+
+// Segments with any field, at any time.
+func TestContinueAnySegment(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	w := newTwins(t, 32)
+	edge := []int64{0, 1, -1, second - 1, second, 1 << 62, -1 << 62, 1<<63 - 1, -1 << 63, epoch, epoch + 1}
+	number := func() uint32 { return []uint32{0, 1, 1 << 31, 1<<31 - 1, 1<<32 - 1, rnd.Uint32()}[rnd.IntN(6)] }
+	var seen [2]struct{ nxt uint32 }
+	now := edge[0]
+	for i := range 30_000 {
+		d := Direction(rnd.IntN(2))
+		if rnd.IntN(40) == 0 {
+			now = edge[rnd.IntN(len(edge))]
+		}
+		p := decode.Packet{
+			Time: now, Flags: decode.ACK, Seq: seen[d].nxt, Ack: seen[d^1].nxt,
+			Window: uint16(rnd.IntN(20)), PayloadLen: []uint32{0, 1, 1400, 1 << 30}[rnd.IntN(4)], IPBytes: 40,
+			HasTimestamps: rnd.IntN(2) == 0, TSval: number(), TSecr: number(),
+			Transport: make([]byte, 20), HeaderLen: 20,
+		}
+		if rnd.IntN(20) == 0 {
+			p.Flags, p.Seq, p.Ack = uint8(rnd.Uint32()), number(), number()
+		}
+		seen[d].nxt = p.Seq + p.PayloadLen
+		port, advance := uint16(rnd.IntN(3)), rnd.IntN(200) == 0
+		w.play(func(s *scene) {
+			s.key.SubscriberPort = port
+			s.segment(&p, d)
+			if advance {
+				s.tab.Advance(now)
+			}
+			if i%100 == 0 {
+				s.check()
+			}
+		})
+	}
+	if w.short.carried < 1000 {
+		t.Errorf("only %d segments went the short way", w.short.carried)
+	}
+}
+
+// TestContinueLeaves: what looks like an ordinary segment, and is not one of the
+// flow at the index.
+func TestContinueLeaves(t *testing.T) {
+	s := newScene(t, 16)
+	s.open().data(Up, 10).data(Down, 10)
+	r, p := s.record(), s.last
+	p.Seq, p.PayloadLen = s.ends[Down].nxt, 0
+	for _, c := range []struct {
+		name  string
+		other func(k *Key)
+	}{
+		{"subscriber", func(k *Key) { k.Subscriber.Lo++ }},
+		{"subscriber's network", func(k *Key) { k.Subscriber.Hi++ }},
+		{"server", func(k *Key) { k.Server.Lo++ }},
+		{"server's network", func(k *Key) { k.Server.Hi++ }},
+		{"scope", func(k *Key) { k.Scope++ }},
+		{"subscriber's port", func(k *Key) { k.SubscriberPort++ }},
+		{"server's port", func(k *Key) { k.ServerPort++ }},
+	} {
+		k := s.key
+		c.other(&k)
+		if f, _ := s.tab.Continue(r, &p, &k, Down, s.tab.Hash(&k)); f != nil {
+			t.Errorf("another %s: taken for the flow's", c.name)
+		}
+	}
+	if f, _ := s.tab.Continue(0, &p, &s.key, Down, 0); f != nil {
+		t.Error("no flow: one found")
+	}
+	hash := s.tab.Hash(&s.key)
+	if f, _ := s.tab.Continue(r, &p, &s.key, Down, hash); f != s.tab.Flow(r) {
+		t.Error("the flow's own: not taken")
+	}
+	s.tab.Shutdown(s.now)
+	if f, _ := s.tab.Continue(r, &p, &s.key, Down, hash); f != nil {
+		t.Error("a free record: taken for the flow it held")
+	}
+}
+
+// The short way is a shortcut, whatever is played.
+func FuzzContinue(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 1, 129, 3, 2, 1, 0, 3, 1, 100, 3, 129, 90, 131, 1, 1, 2, 129, 0, 6, 1, 0, 6, 129, 0})
+	f.Add([]byte{3, 1, 9, 3, 129, 9, 3, 1, 9, 3, 129, 9, 8, 1, 0, 3, 129, 1, 12, 0, 250, 3, 1, 9, 12, 0, 250, 3, 1, 9})
+	f.Add([]byte{3, 1, 9, 3, 129, 9, 5, 1, 60, 3, 1, 9, 2, 129, 0, 2, 129, 0, 11, 1, 1, 13, 1, 9, 14, 1, 1, 14, 129, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := newTwins(t, 16)
+		b = b[:min(len(b), 600)]
+		for ; len(b) >= 3; b = b[3:] {
+			w.play(func(s *scene) { s.step(b[0], b[1], b[2]) })
+		}
+		w.play(func(s *scene) { s.tab.Shutdown(0) })
+		w.short.check()
+	})
+}
