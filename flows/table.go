@@ -77,6 +77,7 @@ type Table struct {
 	holes  []holeList
 	trains [trainSlots]train
 	hash   uint64 // of the segment at hand
+	high   uint64 // hashHigh of IPv4 addresses
 	second packetSecond
 
 	skipRTT bool
@@ -111,6 +112,7 @@ func New(cfg Config) (*Table, error) {
 	}
 	lists := min(max(cfg.HoleLists, 0), math.MaxUint16-1)
 	t := &Table{cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.MakeDense[uint64]}
+	t.high = hashHigh(cfg.Seed, 0, 0)
 	var errs [3]error
 	errs[0] = t.enlist()
 	t.holes, errs[1] = arena.Make[holeList](lists + 1)
@@ -153,17 +155,28 @@ func (t *Table) Flow(index uint32) *Flow { return &t.recs[index] }
 
 // Hash of a key. Both directions of a connection have the same key.
 func (t *Table) Hash(k *Key) uint64 {
-	const (
-		m1 = 0x9e3779b97f4a7c15
-		m2 = 0xd6e8feb86659fd93
-		m3 = 0xa0761d6478bd642f
-	)
-	a, b := bits.Mul64(k.Subscriber.Lo^t.cfg.Seed^m1, k.Server.Lo^m2)
-	c, d := bits.Mul64(k.Subscriber.Hi^t.cfg.Seed^m3, k.Server.Hi^m1)
+	high := t.high
+	if k.Subscriber.Hi|k.Server.Hi != 0 {
+		high = hashHigh(t.cfg.Seed, k.Subscriber.Hi, k.Server.Hi)
+	}
+	a, b := bits.Mul64(k.Subscriber.Lo^t.cfg.Seed^hash1, k.Server.Lo^hash2)
 	p := uint64(k.Scope)<<32 | uint64(k.SubscriberPort)<<16 | uint64(k.ServerPort)
-	hi, lo := bits.Mul64(a^b^p^m2, c^d^t.cfg.Seed^m3)
+	hi, lo := bits.Mul64(a^b^p^hash2, high)
 	return hi ^ lo
 }
+
+// hashHigh is what the upper halves of two addresses give to the hash: of two
+// IPv4 addresses, whose upper halves are 0, always the same.
+func hashHigh(seed, subscriber, server uint64) uint64 {
+	hi, lo := bits.Mul64(subscriber^seed^hash3, server^hash1)
+	return hi ^ lo ^ seed ^ hash3
+}
+
+const (
+	hash1 = 0x9e3779b97f4a7c15
+	hash2 = 0xd6e8feb86659fd93
+	hash3 = 0xa0761d6478bd642f
+)
 
 // Touch loads what a look-up of hash will read first, so that the loads of a
 // batch overlap. The result only keeps the compiler from dropping the load.
