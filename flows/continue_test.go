@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/nametap/nametap/capture/decode"
 )
@@ -174,4 +175,18 @@ func FuzzContinue(f *testing.F) {
 		w.play(func(s *scene) { s.tab.Shutdown(0) })
 		w.short.check()
 	})
+}
+
+// TestLines: what segments of many tables read lies in as few lines of the cache
+// as can be.
+func TestLines(t *testing.T) {
+	tab := newScene(t, 16).tab
+	const line = 64
+	first, last := uintptr(unsafe.Pointer(&tab.cfg.Seed)), uintptr(unsafe.Pointer(&tab.skipRTT))
+	if first%line != 0 || last-first >= 2*line {
+		t.Errorf("what every segment reads begins %d bytes into a line and ends %d further", first%line, last-first)
+	}
+	if at := uintptr(unsafe.Pointer(&tab.trains)) % line; at != 0 || unsafe.Sizeof(train{}) != line {
+		t.Errorf("trains begin %d bytes into a line, and are %d bytes", at, unsafe.Sizeof(train{}))
+	}
 }

@@ -37,58 +37,64 @@ type Config struct {
 	// HoleLists is the most connection directions whose missing segments are
 	// followed at the same time; more than 65534 are not used.
 	HoleLists int
+	// OnEnd is called once for every flow, just before its record is used
+	// again. The flow's Reason is set.
+	OnEnd func(index uint32, f *Flow)
+	// Transfers are the classes whose flows are rated by their duration; nil
+	// for none.
+	Transfers *[MaxClasses]bool
 	// Seed of the hash: fixed for a replay, secret on a live tap.
 	Seed uint64
 	// IdleTimeout is the time-out of an open flow by class, nanoseconds.
 	IdleTimeout *[MaxClasses]int64
-	// Transfers are the classes whose flows are rated by their duration; nil
-	// for none.
-	Transfers *[MaxClasses]bool
 	// Classes is where the table counts.
 	Classes *Classes
-	// OnEnd is called once for every flow, just before its record is used
-	// again. The flow's Reason is set.
-	OnEnd func(index uint32, f *Flow)
 }
 
 // Table holds the connections of some subscribers. Records lie in a slab, never
 // move and stay the table's once they are; an index of (tag, record) words finds
 // them, so that growing moves eight bytes a flow.
+//
+// Many tables are in use at once. So what every segment reads are two lines of the
+// cache, from cfg.Seed to skipRTT, and each train is one (a test holds them
+// there): in front of a struct of this size with pointers in it the runtime keeps a
+// word of its own.
 type Table struct {
+	entries  int
+	wheelMin int64 // no flow is due before this second
+
 	cfg  Config
+	high uint64 // hashHigh of IPv4 addresses
+	hash uint64 // of the segment at hand
 	recs []Flow // of the slab, those of other tables included
-	slab *Slab
-	runs []uint32 // the first of each run of records that is the table's
 
-	index []uint64 // tag<<32 | record, 0 is empty
-	mask  uint32
-
+	index   []uint64 // tag<<32 | record, 0 is empty
+	second  packetSecond
+	mask    uint32
 	free    uint32 // head of the free list, linked by next
 	used    uint32 // records ever taken, and one
-	entries int
+	skipRTT bool
+
+	trains [trainSlots]train
 
 	wheel    [wheelSlots]uint32
 	wheelNow int64 // the second up to which the wheel has turned: the table's clock
-	wheelMin int64 // no flow is due before this second
 	advanced int64 // the second to which Advance came last
 	halfOpen list
 	closed   list
 
-	holes  []holeList
-	trains [trainSlots]train
-	hash   uint64 // of the segment at hand
-	high   uint64 // hashHigh of IPv4 addresses
-	second packetSecond
+	slab *Slab
+	runs []uint32 // the first of each run of records that is the table's
 
-	skipRTT bool
+	holes     []holeList
+	freeHoles uint16
+	usedHoles uint16
 
 	// Evicted counts flows that had to go because the table was full.
 	Evicted uint64
 	// HolesDropped counts holes that were forgotten because a list or the
 	// pool of lists was full.
 	HolesDropped uint64
-	freeHoles    uint16
-	usedHoles    uint16
 
 	// reserve is arena.MakeDense; tests let it fail.
 	reserve func(n int) ([]uint64, error)
@@ -434,6 +440,9 @@ func (t *Table) Advance(now int64) {
 	t.advanced = sec
 	t.expire(&t.halfOpen, sec)
 	t.expire(&t.closed, sec)
+	if t.entries == 0 {
+		t.wheelNow = max(t.wheelNow, sec) // nothing is due
+	}
 	// After a jump of more than a turn every slot is due, once.
 	t.wheelNow = max(t.wheelNow, sec-wheelSlots)
 	for t.wheelNow < sec {
