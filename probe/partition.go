@@ -1,7 +1,6 @@
 package probe
 
 import (
-
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/dnsmap"
@@ -19,16 +18,13 @@ const (
 // partition is a nametap in small: the tables of a sixty-fourth of the
 // subscribers. It is worked by one shard.
 type partition struct {
-	// Every segment reads these, of any partition: they are one line of the
-	// cache.
-	shard   *shard
+	shard  *shard
+	number int
+
 	flows   *flows.Table
-	minute  uint16
-	serving *serving // nil where nobody wants it
 	names   *dnsmap.Names
 	dns     *dnsmap.Map
-
-	number int
+	serving *serving // nil where nobody wants it
 
 	hellos     *stream.Assembler // first bytes of TLS clients
 	dnsStreams *stream.Assembler // DNS over TCP, server to client
@@ -98,19 +94,21 @@ func key(k *flows.Key, p *decode.Packet, scope uint32, dir flows.Direction) {
 	k.Scope = scope
 }
 
-// segment works one TCP segment. r is what was found when its hash was looked for.
-func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction, hash uint64, r uint32, apn uint8) {
-	f, ev := a.flows.Continue(r, p, k, dir, hash)
-	if f == nil {
-		r, ev = a.flows.Segment(p, k, dir, hash)
-		f = a.flows.Flow(r)
-	}
+// segment works one TCP segment, whether or not it plainly carries on its flow.
+func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction, hash uint64, apn uint8) {
+	r, ev := a.flows.Segment(p, k, dir, hash)
+	a.counted(r, p, dir, ev, apn)
+}
+
+// counted does what is left to do for a segment that its flow r has counted.
+func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev flows.Event, apn uint8) {
+	f := a.flows.Flow(r)
 	if p.Tunnel != decode.TunnelNone {
 		a.shard.apns[apn].count(p, dir, ev)
 	}
 	if ev&flows.Opened != 0 {
 		f.Tunnel, f.APN = p.Tunnel, apn
-		if encryptedDNS(k.Server, k.ServerPort) {
+		if encryptedDNS(f.Key.Server, f.Key.ServerPort) {
 			a.shard.encryptedDNS++
 		}
 		a.opened(r, f)
@@ -118,7 +116,7 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 	if !f.Settled() {
 		a.unsettled(r, f, p, ev)
 	} else {
-		if f.Minute != a.minute {
+		if f.Minute != a.shard.minute {
 			a.present(f)
 			a.serving.resume(r, f, dir)
 		}
@@ -126,26 +124,27 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 			a.shard.apnClasses[f.APN][f.Class].count(p, dir, ev)
 		}
 	}
-	if k.ServerPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
+	if f.Key.ServerPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
 		a.dnsSegment(f, p)
 	}
 }
 
 // present notes that the flow's ends are there.
 func (a *partition) present(f *flows.Flow) {
-	f.Minute = a.minute
+	now := a.shard.minute
+	f.Minute = now
 	seed := a.shard.engine.cfg.Seed
 	subscriber := mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^seed, uint64(f.Key.Scope))
 	silent := f.Half[flows.Up].Packets == 0 || f.Half[flows.Down].Packets == 0
 	if silent && !a.subscribers.spare() {
 		a.subscribers.Refused++
 	} else {
-		a.subscribers.seen(subscriber, f.Class, a.minute)
+		a.subscribers.seen(subscriber, f.Class, now)
 	}
 	server := fingerprint(seed, f.Key.Server)
-	if a.recent.first(server, f.Class, a.minute) {
+	if a.recent.first(server, f.Class, now) {
 		s := &a.sightings[a.shard.phase]
-		*s = append(*s, sighting{f.Key.Server, a.minute, f.Class, silent})
+		*s = append(*s, sighting{f.Key.Server, now, f.Class, silent})
 	}
 }
 
@@ -306,11 +305,11 @@ func (a *partition) advance(now int64) {
 	a.drainLate(now)
 	a.flows.Advance(now)
 	a.dns.Sweep(now, 1+a.dns.Len()/sweepSteps)
-	if m := uint16(now / minute); m != a.minute {
-		a.minute = m
+	m := uint16(now / minute)
+	if m != a.shard.minute {
 		a.subscribers.turn(m)
 	}
-	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, a.minute)
+	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, m)
 }
 
 // sweepSteps is in how many steps the DNS map is gone through: 55 minutes, a

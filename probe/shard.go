@@ -44,6 +44,9 @@ type shard struct {
 	// between two chunks. It is never taken per packet.
 	mu sync.Mutex
 
+	// minute is that of the newest step, modulo 2^16.
+	minute uint16
+
 	// phase is the parity of the step: it picks the buffers to write to and
 	// the roster to read.
 	phase int
@@ -125,6 +128,7 @@ func (s *shard) chunk(c *chunk) {
 	for _, a := range s.own {
 		a.advance(c.tick)
 	}
+	s.minute = uint16(c.tick / minute)
 	s.phase ^= 1
 }
 
@@ -155,14 +159,35 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 	s.sink = sink
 	for i := range items {
 		it := &items[i]
-		p, a := &packets[it.packet], s.parts[it.partition%partitions]
+		p := &packets[it.packet]
 		if it.work == workDNS {
-			a.datagram(p, it.scope)
+			s.partition(it).datagram(p, it.scope)
 		} else {
-			a.segment(p, &keys[i], flows.Direction(it.work), hashes[i], found[i], it.apn)
+			s.segment(it, p, &keys[i], hashes[i], found[i])
 		}
 	}
 }
+
+// segment works one TCP segment. r is the record that Seek found for its hash.
+func (s *shard) segment(it *item, p *decode.Packet, k *flows.Key, hash uint64, r uint32) {
+	dir := flows.Direction(it.work)
+	f, ev := s.table(it).Continue(r, p, k, dir, hash)
+	switch {
+	case f == nil:
+		s.partition(it).segment(p, k, dir, hash, it.apn)
+	case !s.counted(f, p):
+		s.partition(it).counted(r, p, dir, ev, it.apn)
+	}
+}
+
+// counted reports whether nothing is left to do for a segment that its flow has
+// counted. It is so for nearly all that pass outside of tunnels, and spares the
+// look into the partition.
+func (s *shard) counted(f *flows.Flow, p *decode.Packet) bool {
+	return f.Settled() && f.Minute == s.minute && f.Tunnel|p.Tunnel == decode.TunnelNone && f.Key.ServerPort != portDNS
+}
+
+func (s *shard) partition(it *item) *partition { return s.parts[it.partition%partitions] }
 
 func (s *shard) table(it *item) *flows.Table { return s.tables[it.partition%partitions] }
 
