@@ -1,5 +1,7 @@
 package decode
 
+import "encoding/binary"
+
 // DefaultMaxDepth is the number of nested headers that Decode follows where
 // Config does not say. Operators' heaviest stacks (two VLAN tags, PPPoE, MPLS,
 // GTP-U in GTP-U) have fewer than half of it.
@@ -31,6 +33,10 @@ type Decoder struct {
 
 	fragments fragments
 	maxDepth  int
+
+	// straightLink is the link type of the frames that straight ways are tried
+	// on, noLink if maxDepth leaves no room for them.
+	straightLink int32
 }
 
 // New returns a Decoder that keeps to config.
@@ -38,6 +44,10 @@ func New(config Config) *Decoder {
 	d := &Decoder{maxDepth: config.MaxDepth}
 	if d.maxDepth <= 0 {
 		d.maxDepth = DefaultMaxDepth
+	}
+	d.straightLink = noLink
+	if d.maxDepth >= straightDepth {
+		d.straightLink = int32(LinkEthernet)
 	}
 	d.fragments.reserve(config.FragmentBytes)
 	return d
@@ -117,15 +127,39 @@ type cursor struct {
 // fields' comments hold. p.Transport points into frame or, for a packet that
 // was fragmented at any level, into Scratch.
 func (d *Decoder) Decode(frame []byte, wireLen uint32, link Link, vlan uint16, p *Packet) Outcome {
+	if int32(link) != d.straightLink || len(frame) < ethernetLen+ipv4Len+tcpLen {
+		return d.walk(frame, wireLen, link, vlan, p)
+	}
+	frame = frame[:len(frame):len(frame)] // to carry one value less
+	e := (*[ethernetLen + ipv4Len + tcpLen]byte)(frame)
+	h := (*headers4)(e[ethernetLen:])
+	if binary.LittleEndian.Uint16(e[12:14]) != wireIPv4 || !h.plain(wireTCP) {
+		return d.straight(frame, wireLen, vlan, p)
+	}
+	n, total := h.tcpLen(), h.total()
+	end := min(ethernetLen+total, len(frame))
+	if n < tcpLen || ethernetLen+ipv4Len+n > end {
+		return d.walk(frame, wireLen, LinkEthernet, vlan, p)
+	}
+	p.VLAN = vlan & vlanIdentifierMask
+	p.IPBytes = uint32(total)
+	p.Tunnel, p.Fragmented = TunnelNone, false
+	p.ipv4((*[ipv4Len]byte)(h[:]))
+	p.tcp((*[tcpLen]byte)(h[ipv4Len:]), n, total-ipv4Len)
+	p.Transport = frame[ethernetLen+ipv4Len : end : end]
+	if p.usualTimestamps(p.Transport, n) {
+		return TCP
+	}
+	p.TSval, p.TSecr, p.HasTimestamps = timestamps(p.Transport[tcpLen:n])
+	return TCP
+}
+
+// walk decodes header by header.
+func (d *Decoder) walk(frame []byte, wireLen uint32, link Link, vlan uint16, p *Packet) Outcome {
 	p.VLAN = vlan & vlanIdentifierMask
 	p.Tunnel = TunnelNone
 	p.Fragmented = false
-
 	left := max(int(wireLen), len(frame))
-	if link == LinkEthernet && len(frame) > ethernetLen && frame[12] == typeIPv4>>8 && frame[13] == typeIPv4&0xff &&
-		d.maxDepth >= plainDepth && plainTCP(frame[ethernetLen:], left-ethernetLen, p) {
-		return TCP
-	}
 	c := cursor{b: frame, left: left, depth: d.maxDepth, noIP: NotIP}
 	next := c.link(link, p)
 	for next != nothing {
@@ -136,9 +170,6 @@ func (d *Decoder) Decode(frame []byte, wireLen uint32, link Link, vlan uint16, p
 		case ethernetHeader:
 			next = c.ethernet(p)
 		case ipv4Header:
-			if c.depth > 0 && plainTCP(c.b, c.left, p) {
-				return TCP
-			}
 			next = d.ipv4(&c, p)
 		case ipv6Header:
 			next = c.ipv6(p)

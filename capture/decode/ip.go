@@ -60,11 +60,8 @@ func (d *Decoder) ipv4(c *cursor, p *Packet) header {
 		b = b[:room] // Ethernet padding, trailers
 	}
 	fragment := binary.BigEndian.Uint16(b[6:8])
-	p.Src = AddrFrom4(b[12:16])
-	p.Dst = AddrFrom4(b[16:20])
 	p.IPBytes = uint32(total)
-	p.IPID = binary.BigEndian.Uint16(b[4:6])
-	p.TTL = b[8]
+	p.ipv4((*[ipv4Len]byte)(b))
 	protocol := b[9]
 	c.b, c.left = b[n:], room-n
 	c.packets++
@@ -76,56 +73,21 @@ func (d *Decoder) ipv4(c *cursor, p *Packet) header {
 			more: fragment&moreFragments != 0, protocol: protocol,
 		})
 	}
-	if protocol == ProtocolTCP {
-		p.Protocol, p.Transport = ProtocolTCP, c.b
-		return tcpHeader
-	}
 	return c.above(protocol, p)
 }
 
-// plainDepth is how many headers plainTCP passes behind an Ethernet header, that
-// one included.
-const plainDepth = 3
+// ipv4 notes what an IPv4 header says of the packet, its length left out.
+func (p *Packet) ipv4(h *[ipv4Len]byte) {
+	p.Src, p.Dst = AddrFrom4(h[12:16]), AddrFrom4(h[16:20])
+	p.IPID = binary.BigEndian.Uint16(h[4:6])
+	p.TTL, p.Protocol = h[8], h[9]
+}
 
-// plainTCP reads in one go what nearly every packet is: an IPv4 header without
-// options, whole, with a TCP segment behind it whose header was captured. b is
-// what was captured from the IP header on, left its length on the wire. It
-// reports false, and leaves p alone, where anything is out of the ordinary: that
-// is for ipv4 and tcp, which know all cases.
-func plainTCP(b []byte, left int, p *Packet) bool {
-	if len(b) < ipv4Len+tcpLen || b[0] != 0x45 || b[9] != ProtocolTCP || (b[6]&^0x40|b[7]) != 0 {
-		return false
-	}
-	total := int(binary.BigEndian.Uint16(b[2:4]))
-	n := int(b[32]>>4) * 4
-	if total > left || n < tcpLen || ipv4Len+n > min(total, len(b)) {
-		return false
-	}
-	if len(b) > total {
-		b = b[:total] // Ethernet padding, trailers
-	}
-	p.Src = AddrFrom4(b[12:16])
-	p.Dst = AddrFrom4(b[16:20])
-	p.IPBytes = uint32(total)
-	p.IPID = binary.BigEndian.Uint16(b[4:6])
-	p.TTL = b[8]
-	p.Protocol = ProtocolTCP
-	b = b[ipv4Len:]
-	p.Transport = b
-	p.SrcPort = binary.BigEndian.Uint16(b[0:2])
-	p.DstPort = binary.BigEndian.Uint16(b[2:4])
-	p.Seq = binary.BigEndian.Uint32(b[4:8])
-	p.Ack = binary.BigEndian.Uint32(b[8:12])
-	p.Flags = b[13]
-	p.Window = binary.BigEndian.Uint16(b[14:16])
-	p.HeaderLen = uint8(n)
-	p.PayloadLen = uint32(total - ipv4Len - n)
-	if n == tcpLen+12 && binary.BigEndian.Uint32(b[tcpLen:]) == plainTimestamps {
-		p.TSval, p.TSecr, p.HasTimestamps = binary.BigEndian.Uint32(b[24:28]), binary.BigEndian.Uint32(b[28:32]), true
-		return true
-	}
-	p.TSval, p.TSecr, p.HasTimestamps = timestamps(b[tcpLen:n])
-	return true
+// ipv6 notes what an IPv6 header says of the packet, its length left out.
+func (p *Packet) ipv6(h *[ipv6Len]byte) {
+	p.Src, p.Dst = AddrFrom16(h[8:24]), AddrFrom16(h[24:40])
+	p.IPID = 0
+	p.TTL, p.Protocol = h[7], h[6]
 }
 
 // ipv6 reads an IPv6 header (RFC 8200 section 3).
@@ -149,11 +111,8 @@ func (c *cursor) ipv6(p *Packet) header {
 	if len(b) > room {
 		b = b[:room]
 	}
-	p.Src = AddrFrom16(b[8:24])
-	p.Dst = AddrFrom16(b[24:40])
 	p.IPBytes = uint32(total)
-	p.IPID = 0
-	p.TTL = b[7]
+	p.ipv6((*[ipv6Len]byte)(b))
 	c.b, c.left = b[ipv6Len:], room-ipv6Len
 	c.packets++
 	c.v6 = true

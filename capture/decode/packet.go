@@ -117,38 +117,31 @@ type Packet struct {
 	// and UDP.
 	PayloadLen uint32
 
-	// SrcPort and DstPort are valid for TCP and UDP.
-	SrcPort, DstPort uint16
+	// Seq, Ack, Window, Flags are valid for TCP. Here and below, fields that
+	// follow each other in a header stand in the opposite order: a big-endian
+	// load of both then takes one store on a little-endian machine.
+	Ack, Seq uint32
 
-	// Seq, Ack, Window, Flags are valid for TCP.
-	Seq, Ack uint32
-	Window   uint16
-	Flags    uint8
+	// TSval and TSecr are the TCP time stamp option's.
+	TSecr, TSval uint32
+
+	// SrcPort and DstPort are valid for TCP and UDP.
+	DstPort, SrcPort uint16
+
+	Window uint16
+	Flags  uint8
 
 	// HeaderLen is the length of the transport header, options included,
 	// on the wire; Transport may be shorter. Valid for TCP and UDP.
 	HeaderLen uint8
 
-	// Protocol is ProtocolTCP, ProtocolUDP, or another IP protocol number.
-	// Always valid.
-	Protocol uint8
-
 	// TTL is the IPv4 time to live or IPv6 hop limit, of a fragmented
 	// packet its first fragment's. Always valid.
 	TTL uint8
 
-	// Tunnel says whether TEID, OuterSrc and OuterDst are valid. Always
-	// valid itself.
-	Tunnel Tunnel
-
-	// HasTimestamps says whether TSval and TSecr are valid (RFC 7323).
-	// Valid for TCP.
-	HasTimestamps bool
-
-	// Fragmented says that the packet, or one around it, was put together
-	// from fragments, so that Transport is in the Decoder's Scratch. Always
-	// valid.
-	Fragmented bool
+	// Protocol is ProtocolTCP, ProtocolUDP, or another IP protocol number.
+	// Always valid.
+	Protocol uint8
 
 	// IPID is the IPv4 identification; 0 for IPv6. Always valid.
 	IPID uint16
@@ -157,8 +150,18 @@ type Packet struct {
 	// header, 0 without one. Always valid.
 	VLAN uint16
 
-	// TSval and TSecr are the TCP time stamp option's.
-	TSval, TSecr uint32
+	// Tunnel says whether TEID, OuterSrc and OuterDst are valid. Always
+	// valid itself.
+	Tunnel Tunnel
+
+	// Fragmented says that the packet, or one around it, was put together
+	// from fragments, so that Transport is in the Decoder's Scratch. Always
+	// valid.
+	Fragmented bool
+
+	// HasTimestamps says whether TSval and TSecr are valid (RFC 7323).
+	// Valid for TCP.
+	HasTimestamps bool
 
 	// TEID is the tunnel endpoint identifier of the innermost GTP-U header
 	// and OuterSrc and OuterDst the addresses of the IP packet around it.

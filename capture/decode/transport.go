@@ -30,16 +30,35 @@ func (c *cursor) tcp(p *Packet) Outcome {
 	if n < tcpLen || n > c.left {
 		return BadTransport
 	}
-	p.SrcPort = binary.BigEndian.Uint16(b[0:2])
-	p.DstPort = binary.BigEndian.Uint16(b[2:4])
-	p.Seq = binary.BigEndian.Uint32(b[4:8])
-	p.Ack = binary.BigEndian.Uint32(b[8:12])
-	p.Flags = b[13]
-	p.Window = binary.BigEndian.Uint16(b[14:16])
-	p.HeaderLen = uint8(n)
-	p.PayloadLen = uint32(c.left - n)
+	p.tcp((*[tcpLen]byte)(b), n, c.left)
 	p.TSval, p.TSecr, p.HasTimestamps = timestamps(b[tcpLen:min(n, len(b))])
 	return TCP
+}
+
+// tcp notes what a TCP header of n bytes says of a segment of left bytes.
+func (p *Packet) tcp(h *[tcpLen]byte, n, left int) {
+	p.Seq, p.Ack = split64(binary.BigEndian.Uint64(h[4:12]))
+	p.SrcPort, p.DstPort = split32(binary.BigEndian.Uint32(h[0:4]))
+	p.Window = binary.BigEndian.Uint16(h[14:16])
+	p.Flags = h[13]
+	p.HeaderLen = uint8(n)
+	p.PayloadLen = uint32(left - n)
+}
+
+// split64 and split32 return the halves of what one load has fetched.
+func split64(x uint64) (high, low uint32) { return uint32(x >> 32), uint32(x) }
+func split32(x uint32) (high, low uint16) { return uint16(x >> 16), uint16(x) }
+
+// usualTimestamps reads the time stamp option of a segment whose header of n
+// bytes has it where every system puts it. It reports false, and does nothing, if
+// it is not there.
+func (p *Packet) usualTimestamps(b []byte, n int) bool {
+	if n < usualTCPLen || len(b) < usualTCPLen || binary.LittleEndian.Uint32(b[20:24]) != wireTimestamps {
+		return false
+	}
+	p.TSval, p.TSecr = split64(binary.BigEndian.Uint64(b[24:32]))
+	p.HasTimestamps = true
+	return true
 }
 
 // timestamps finds the time stamp option. Options that contradict themselves
