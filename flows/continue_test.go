@@ -69,9 +69,12 @@ func TestContinue(t *testing.T) {
 			if rnd.IntN(30) != 0 {
 				op = op&0x80 | []byte{2, 3, 4, 14}[rnd.IntN(4)]
 			}
+			ahead := rnd.IntN(100) == 0
 			w.play(func(s *scene) {
 				s.stamps = stamps
-				s.step(op, a, b)
+				if s.step(op, a, b); ahead { // segments from the past will come
+					s.tab.Advance(s.now + 3*second)
+				}
 			})
 		}
 		w.short.check()
