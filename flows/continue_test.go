@@ -90,7 +90,7 @@ func TestContinue(t *testing.T) {
 func TestContinueAnySegment(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	w := newTwins(t, 32)
-	edge := []int64{0, 1, -1, second - 1, second, 1 << 62, -1 << 62, 1<<63 - 1, -1 << 63, epoch, epoch + 1}
+	edge := []int64{0, 1, -1, second - 1, second, 1 << 62, -1 << 62, 1<<63 - 1, 1<<63 - 1 - 5*second, -1 << 63, epoch, epoch + 1}
 	number := func() uint32 { return []uint32{0, 1, 1 << 31, 1<<31 - 1, 1<<32 - 1, rnd.Uint32()}[rnd.IntN(6)] }
 	var seen [2]struct{ nxt uint32 }
 	now := edge[0]
