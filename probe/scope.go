@@ -212,7 +212,7 @@ func newGateways(addresses int) (gateways, error) {
 	for size < addresses {
 		size *= 2
 	}
-	behind, err := arena.Make[behindSlot](size)
+	behind, err := arena.MakeDense[behindSlot](size)
 	return gateways{numbers: map[decode.Addr]uint32{}, parent: []uint32{0}, behind: behind}, err
 }
 
