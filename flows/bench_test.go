@@ -144,7 +144,9 @@ func benchBatch(b *testing.B, t *Table, key func(uint32) Key, v *visits) {
 			sink += t.TouchRecord(at[j])
 		}
 		for j := range n {
-			t.Segment(&ps[j], &keys[j], dirs[j], hashes[j])
+			if f, _ := t.Continue(at[j], &ps[j], &keys[j], dirs[j], hashes[j]); f == nil {
+				t.Segment(&ps[j], &keys[j], dirs[j], hashes[j])
+			}
 		}
 		n = 0
 	}

@@ -180,6 +180,24 @@ func FuzzContinue(f *testing.F) {
 	})
 }
 
+func TestContinueAllocs(t *testing.T) {
+	s := newScene(t, 16)
+	s.open().data(Up, 10).data(Down, 10)
+	r, hash, p := s.record(), s.tab.Hash(&s.key), s.last
+	p.HasTimestamps = true
+	n := testing.AllocsPerRun(500, func() {
+		p.Seq += p.PayloadLen
+		p.Time += second / 3
+		p.TSval++
+		if f, _ := s.tab.Continue(r, &p, &s.key, Down, hash); f == nil {
+			t.Error("not taken")
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // TestLines: what segments of many tables read lies in as few lines of the cache
 // as can be.
 func TestLines(t *testing.T) {
