@@ -70,7 +70,7 @@ func (t *Table) request(m *Message, p *packet, info *kindInfo) {
 		t.dropExchange(x)
 	}
 	x := t.newExchange(&k)
-	x.m, x.sum, x.state = *m, p.sum, exchangeAsked
+	*t.asked(x), x.sum, x.state = *m, p.sum, exchangeAsked
 	t.countUnknown(m)
 	switch info.op {
 	case opModify, opPFCPModify, opBearerCreate:
@@ -83,19 +83,24 @@ func (t *Table) request(m *Message, p *packet, info *kindInfo) {
 }
 
 // invert does an exchange once more whose response came first: two mirror ports
-// are never perfectly in step. x.m holds the response.
+// are never perfectly in step. Its message is the response.
 func (t *Table) invert(x *exchange, m *Message, p *packet, info *kindInfo) {
-	t.late = x.m
 	granted := x.state == exchangeInverted
-	x.m, x.sum, x.state = *m, p.sum, exchangeAnswered
+	x.sum, x.state = p.sum, exchangeAnswered
 	t.countUnknown(m)
 	if granted {
+		t.late = *t.asked(x)
+		*t.asked(x) = *m
 		t.perform(x, &t.late, info.op)
 	}
+	t.exchanges.settle(x)
 }
 
+// asked is the request of an exchange that waits for its response.
+func (t *Table) asked(x *exchange) *Message { return t.exchanges.message(x) }
+
 func (t *Table) newExchange(k *exchangeKey) *exchange {
-	if t.exchanges.full() {
+	for t.exchanges.full() || t.exchanges.crowded() {
 		if t.exchanges.oldest().state == exchangeAsked {
 			t.counters.ExchangesEvicted++
 		}
@@ -104,6 +109,7 @@ func (t *Table) newExchange(k *exchangeKey) *exchange {
 	}
 	x := t.exchanges.add(k)
 	x.born, x.ref = t.now, Ref{}
+	t.exchanges.keep(x)
 	return x
 }
 
@@ -123,7 +129,7 @@ func (t *Table) expireExchange(x *exchange) {
 		t.counters.Unanswered++
 		t.rollback(x)
 		if info := &kindInfos[kinds[x.key.version][x.key.request]]; info.op == opDelete && t.alive(x.ref) {
-			t.deleteSession(x.ref.Index, &x.m)
+			t.deleteSession(x.ref.Index, t.asked(x))
 		}
 	}
 	t.exchanges.shift()
@@ -143,7 +149,7 @@ func (t *Table) response(m *Message, p *packet, info *kindInfo) {
 	if x == nil {
 		t.counters.Unmatched++
 		x = t.newExchange(&k)
-		x.m = Message{Version: m.Version, Type: info.request, NumBearers: 1}
+		*t.asked(x) = Message{Version: m.Version, Type: info.request, NumBearers: 1}
 		x.sum, x.state = 0, exchangeInverted
 	} else {
 		if x.state != exchangeAsked {
@@ -160,11 +166,14 @@ func (t *Table) response(m *Message, p *packet, info *kindInfo) {
 		t.counters.Refused++
 		t.rollback(x)
 	}
-	if x.state == exchangeInverted {
-		x.m = *m
-		if !granted {
-			x.state = exchangeRefusedFirst
-		}
+	switch {
+	case x.state != exchangeInverted:
+		t.exchanges.settle(x)
+	case granted:
+		*t.asked(x) = *m
+	default:
+		x.state = exchangeRefusedFirst
+		t.exchanges.settle(x)
 	}
 }
 
@@ -251,7 +260,7 @@ func (t *Table) target(k key, ebi uint8) uint32 {
 // parties finds the session by the request's TEID at the responder, else by the
 // response's at the initiator.
 func (t *Table) parties(x *exchange, answer *Message, ebi uint8) uint32 {
-	if s := t.target(x.responderKey(), ebi); s != 0 || answer == nil {
+	if s := t.target(t.responderKey(x), ebi); s != 0 || answer == nil {
 		return s
 	}
 	return t.target(x.initiatorKey(answer), ebi)
@@ -259,8 +268,8 @@ func (t *Table) parties(x *exchange, answer *Message, ebi uint8) uint32 {
 
 // responderKey is the control endpoint that the request was sent to,
 // initiatorKey that of its response.
-func (x *exchange) responderKey() key {
-	return controlKey(x.key.version, x.key.responder, x.m.TEID)
+func (t *Table) responderKey(x *exchange) key {
+	return controlKey(x.key.version, x.key.responder, t.asked(x).TEID)
 }
 
 func (x *exchange) initiatorKey(answer *Message) key {
@@ -313,16 +322,17 @@ func (t *Table) settleSides(x *exchange, answer *Message) {
 	if x.key.version != V1 {
 		return
 	}
+	ask := t.asked(x)
 	access := true
-	if i := t.control.find(x.responderKey()); i >= 0 {
+	if i := t.control.find(t.responderKey(x)); i >= 0 {
 		access = t.control.entries[i].slot == slotCtlPGW
 	} else if answer != nil {
 		if i := t.control.find(x.initiatorKey(answer)); i >= 0 {
 			access = t.control.entries[i].slot != slotCtlPGW
 		}
 	}
-	settleSender(&x.m, x.key.initiator, access, x.m.EBI)
+	settleSender(ask, x.key.initiator, access, ask.EBI)
 	if answer != nil {
-		settleSender(answer, x.key.responder, !access, x.m.EBI)
+		settleSender(answer, x.key.responder, !access, ask.EBI)
 	}
 }

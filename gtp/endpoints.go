@@ -126,11 +126,9 @@ func (t *Table) retire(s uint32) {
 		again := e.flags&flagOld != 0
 		e.flags = e.flags&^(flagMark|flagTentative) | flagOld
 		if !again {
-			t.lingerOn(e.key, s)
+			t.lingerOn(t.user.key(i), s)
 		}
-		// Room for it may have come from an endpoint of this very session:
-		// places do not stay good.
-		i = t.user.first(s)
+		i = t.user.first(s) // room for it may have come from an endpoint of this very session
 	}
 }
 
@@ -165,7 +163,7 @@ func (t *Table) claim(s uint32, e *Endpoint) uint32 {
 // retag notes what an endpoint is. What GTP-C or its own node (PFCP) says of it
 // is worth more than what a FAR that sends to it says.
 func (t *Table) retag(o *entry, s uint32, e *Endpoint) {
-	o.flags &= flagUsed
+	o.flags &= flagUsed | flagWide
 	dir := e.Direction
 	if dir == DirectionUnknown && e.slot == slotFar {
 		dir = t.farDirection(s, e.ref)
@@ -184,7 +182,7 @@ func (t *Table) retag(o *entry, s uint32, e *Endpoint) {
 // recent is how long after its last message a half of a session may still find
 // its other half: they are made within milliseconds of each other.
 func (t *Table) recent(s uint32) bool {
-	return t.now-t.sessions[s].signalled <= int64(t.config.Answer)
+	return t.since(t.sessions[s].signalled) <= int64(t.config.Answer)
 }
 
 // oneSession decides whether s, which names endpoint e, and other, which has it
@@ -197,10 +195,10 @@ func (t *Table) recent(s uint32) bool {
 // on this side. Two sessions that GTP-C named by subscriber are two.
 func (t *Table) oneSession(s, other uint32, e *Endpoint, o *entry) bool {
 	a, b := &t.sessions[s], &t.sessions[other]
-	if b.state != stateActive || a.keyed && b.keyed || o.flags&flagOld != 0 {
+	if b.state != stateActive || a.is(flagKeyed) && b.is(flagKeyed) || o.flags&flagOld != 0 {
 		return false
 	}
-	if a.IMSI != 0 && b.IMSI != 0 && a.IMSI != b.IMSI || t.contradicts(other, a.UEv4, a.UEv6) {
+	if a.IMSI != 0 && b.IMSI != 0 && a.IMSI != b.IMSI || t.contradicts(other, a.v4(), a.v6()) {
 		return false
 	}
 	switch {
@@ -217,7 +215,7 @@ func (t *Table) oneSession(s, other uint32, e *Endpoint, o *entry) bool {
 // join merges two sessions, the better known of them staying.
 func (t *Table) join(s, other uint32) (kept uint32) {
 	a, b := &t.sessions[s], &t.sessions[other]
-	if a.keyed && !b.keyed || a.keyed == b.keyed && a.Scope < b.Scope {
+	if a.is(flagKeyed) && !b.is(flagKeyed) || a.is(flagKeyed) == b.is(flagKeyed) && t.tags[s].scope < t.tags[other].scope {
 		t.merge(s, other)
 		return s
 	}
@@ -229,9 +227,10 @@ func (t *Table) join(s, other uint32) (kept uint32) {
 // been counted under it.
 func (t *Table) merge(to, from uint32) {
 	t.counters.Merged++
-	f := t.sessions[from]
-	t.identities.deleteAll(from)
-	t.users.deleteAll(from)
+	f, gone := t.sessions[from], t.tags[from]
+	t.withdraw(from)
+	t.unlistUser(from, familyV4)
+	t.unlistUser(from, familyV6)
 	t.control.giveAll(from, to)
 	t.user.giveAll(from, to)
 	for t.user.counts[to] > maxUserEndpoints {
@@ -240,11 +239,12 @@ func (t *Table) merge(to, from uint32) {
 	for t.control.counts[to] > maxControlEndpoints {
 		t.control.delete(t.control.oldest(to))
 	}
+	t.tags[from].met = false // what is known of its owner is known better below
 	t.release(from)
 
 	r := &t.sessions[to]
 	r.signalled = max(r.signalled, f.signalled)
-	r.Seen = max(r.Seen, f.Seen)
+	r.seen = max(r.seen, f.seen)
 	for _, d := range [...]struct {
 		to   *Digits
 		from Digits
@@ -253,28 +253,32 @@ func (t *Table) merge(to, from uint32) {
 			*d.to = d.from
 		}
 	}
-	if r.APN == NoAPN || r.apnIsNI && !f.apnIsNI && f.APN != NoAPN {
-		r.APN, r.apnIsNI = f.APN, f.apnIsNI
+	if r.APN == NoAPN || r.is(flagAPNIsNI) && !f.is(flagAPNIsNI) && f.APN != NoAPN {
+		r.APN = f.APN
+		r.set(flagAPNIsNI, f.is(flagAPNIsNI))
 	}
 	if r.RAT == 0 {
 		r.RAT = f.RAT
 	}
-	if r.Gateway.IsZero() {
-		r.Gateway = f.Gateway
+	if r.gateway == 0 {
+		r.gateway = f.gateway
 	}
 	if r.EBI == 0 {
 		r.EBI = f.EBI
 	}
 	r.farDirs |= f.farDirs
-	if f.Scope < r.Scope {
-		r.Scope, r.Created = f.Scope, f.Created
-		t.scopes[to] = f.Scope
+	if r.ue4 == 0 {
+		t.setUE(to, f.v4(), Addr{}, 0)
 	}
-	if r.UEv4.IsZero() {
-		t.setUE(to, f.UEv4, Addr{}, 0)
+	if r.ue6 == 0 {
+		t.setUE(to, Addr{}, f.v6(), f.UEv6Prefix)
 	}
-	if r.UEv6.IsZero() {
-		t.setUE(to, Addr{}, f.UEv6, f.UEv6Prefix)
+	if gone.scope < t.tags[to].scope {
+		gone = t.rescope(to, gone)
+		r.created = f.created
+	}
+	if gone.met {
+		t.remember(gone.scope, r)
 	}
 }
 
@@ -286,8 +290,9 @@ func (t *Table) tagFARs(x *exchange) {
 	}
 	a := x.key.responder
 	zone := uint8((a.Hi^a.Lo^(a.Hi^a.Lo)>>8)&3) << 5
-	for i := range x.m.Endpoints[:x.m.NumEndpoints] {
-		if e := &x.m.Endpoints[i]; e.slot == slotFar {
+	m := t.asked(x)
+	for i := range m.Endpoints[:m.NumEndpoints] {
+		if e := &m.Endpoints[i]; e.slot == slotFar {
 			e.Bearer = farTag(e.ref) | zone
 		}
 	}

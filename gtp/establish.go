@@ -5,7 +5,7 @@ package gtp
 // another SGW or access, the UP function's half (PFCP). Where the response came
 // first, ask is empty at first, and x.ref is what it made the second time.
 func (t *Table) establish(x *exchange, answer *Message) {
-	ask := &x.m
+	ask := t.asked(x)
 	t.settleSides(x, answer)
 	if ask.Secondary {
 		t.establishSecondary(x, answer)
@@ -133,15 +133,14 @@ func (t *Table) sameUser(s uint32, ask *Message) bool {
 // same address it is the same one; with another the network has put the old one
 // away (implicit detach, TS 23.401 section 5.3.2.1).
 func (t *Table) sameIdentity(ask *Message, own uint32, v4, v6 Addr) uint32 {
-	k, ok := t.identityKey(ask.IMSI, ask.IMEI, t.intern(ask.APN()), ask.EBI)
+	k, ok := identityKey(ask.IMSI, ask.IMEI, t.intern(ask.APN()), ask.EBI)
 	if !ok {
 		return 0
 	}
-	i := t.identities.find(k)
-	if i < 0 || t.identities.entries[i].session == own {
+	s := t.withIdentity(k)
+	if s == 0 || s == own {
 		return 0
 	}
-	s := t.identities.entries[i].session
 	if t.hasAddress(s, v4, v6) {
 		return s
 	}
@@ -149,16 +148,24 @@ func (t *Table) sameIdentity(ask *Message, own uint32, v4, v6 Addr) uint32 {
 	return 0
 }
 
+// identity is what a subscriber's sessions are told apart by.
+type identity struct {
+	digits Digits
+	apn    APN
+	ebi    uint8
+	imei   bool
+}
+
 // identityKey: an emergency session may have an IMEI only (TS 23.401 section
 // 4.3.12).
-func (t *Table) identityKey(imsi, imei Digits, apn APN, ebi uint8) (k key, ok bool) {
+func identityKey(imsi, imei Digits, apn APN, ebi uint8) (k identity, ok bool) {
 	switch {
 	case imsi != 0:
-		return key{uint64(imsi), uint64(apn), uint64(ebi)}, true
+		return identity{imsi, apn, ebi, false}, true
 	case imei != 0:
-		return key{uint64(imei), uint64(apn), uint64(ebi) | 1<<8}, true
+		return identity{imei, apn, ebi, true}, true
 	}
-	return key{}, false
+	return identity{}, false
 }
 
 // sameAddress finds the session that an UE brings along to another access: same
@@ -167,12 +174,12 @@ func (t *Table) identityKey(imsi, imei Digits, apn APN, ebi uint8) (k key, ok bo
 func (t *Table) sameAddress(ask *Message, v4, v6 Addr) uint32 {
 	apn := t.intern(ask.APN())
 	for ebi := uint8(1); ebi <= 15; ebi++ {
-		k, ok := t.identityKey(ask.IMSI, ask.IMEI, apn, ebi)
+		k, ok := identityKey(ask.IMSI, ask.IMEI, apn, ebi)
 		if !ok {
 			return 0
 		}
-		if i := t.identities.find(k); i >= 0 && t.hasAddress(t.identities.entries[i].session, v4, v6) {
-			return t.identities.entries[i].session
+		if s := t.withIdentity(k); s != 0 && t.hasAddress(s, v4, v6) {
+			return s
 		}
 	}
 	return 0
@@ -219,23 +226,27 @@ func (t *Table) restarted(s uint32, parts [2]*Message) bool {
 
 func (t *Table) hasAddress(s uint32, v4, v6 Addr) bool {
 	r := &t.sessions[s]
-	return !v4.IsZero() && r.UEv4 == v4 || !v6.IsZero() && r.UEv6.ueKey() == v6.ueKey()
+	return !v4.IsZero() && r.v4() == v4 || v6.Hi != 0 && r.ue6 == v6.Hi
 }
 
 func (t *Table) contradicts(s uint32, v4, v6 Addr) bool {
 	r := &t.sessions[s]
-	return !v4.IsZero() && !r.UEv4.IsZero() && r.UEv4 != v4 ||
-		!v6.IsZero() && !r.UEv6.IsZero() && r.UEv6.ueKey() != v6.ueKey()
+	return !v4.IsZero() && r.ue4 != 0 && r.v4() != v4 ||
+		v6.Hi != 0 && r.ue6 != 0 && r.ue6 != v6.Hi
 }
 
 // describe takes over who the subscriber is.
 func (t *Table) describe(s uint32, parts [2]*Message) {
 	r := &t.sessions[s]
-	r.Seen, r.signalled = t.now, t.now
+	r.seen, r.signalled = t.clock, t.clock
+	k, keyed := t.withdraw(s)
 	for _, m := range parts {
 		t.learnIdentity(r, m)
 	}
 	if parts[0].Version == PFCP {
+		if keyed {
+			t.enlist(s, k) // a Network Instance is no APN to be found by
+		}
 		return
 	}
 	for _, m := range parts {
@@ -247,7 +258,7 @@ func (t *Table) describe(s uint32, parts [2]*Message) {
 	t.enrol(s)
 }
 
-func (t *Table) learnIdentity(r *Session, m *Message) {
+func (t *Table) learnIdentity(r *record, m *Message) {
 	for _, d := range [...]struct {
 		to   *Digits
 		from Digits
@@ -261,27 +272,24 @@ func (t *Table) learnIdentity(r *Session, m *Message) {
 	}
 	// A Network Instance may be an APN and may be some other name of a
 	// routing domain (TS 29.244 section 8.2.4): better than nothing.
-	if a := t.intern(m.APN()); a != NoAPN && (r.APN == NoAPN || r.apnIsNI || !m.apnIsNI) {
-		r.APN, r.apnIsNI = a, m.apnIsNI
+	if a := t.intern(m.APN()); a != NoAPN && (r.APN == NoAPN || r.is(flagAPNIsNI) || !m.apnIsNI) {
+		r.APN = a
+		r.set(flagAPNIsNI, m.apnIsNI)
 	}
 }
 
-// enrol lets the session be found by its identity. Whoever stood there before
+// enrol lets the session, which is not, be found by its identity. Whoever stood there before
 // was asked about in sameIdentity.
 func (t *Table) enrol(s uint32) {
 	r := &t.sessions[s]
-	k, ok := t.identityKey(r.IMSI, r.IMEI, r.APN, r.EBI)
+	k, ok := identityKey(r.IMSI, r.IMEI, r.APN, r.EBI)
 	if !ok {
 		return
 	}
-	if i := t.identities.find(k); i >= 0 {
-		if t.identities.entries[i].session == s {
-			return
-		}
-		t.end(t.identities.entries[i].session, &t.counters.Replaced)
+	if other := t.withIdentity(k); other != 0 {
+		t.end(other, &t.counters.Replaced)
 	}
-	t.identities.deleteAll(s)
-	t.sessions[s].keyed = t.insert(&t.identities, k, s) != nil
+	t.enlist(s, k)
 }
 
 func (t *Table) learnControl(s uint32, parts [2]*Message) {
@@ -320,7 +328,11 @@ func (t *Table) inherit(s uint32, e *Endpoint) {
 	k := e.controlKey()
 	for i := t.control.find(k); i >= 0; i = t.control.next(i, k) {
 		if o := &t.sessions[t.control.entries[i].session]; o.IMSI != 0 {
+			k, keyed := t.withdraw(s)
 			r.IMSI, r.MSISDN, r.IMEI = o.IMSI, o.MSISDN, o.IMEI
+			if keyed {
+				t.enlist(s, k)
+			}
 			return
 		}
 	}
@@ -336,8 +348,8 @@ func (t *Table) setControl(s uint32, e *Endpoint) {
 	k := e.controlKey()
 	if e.slot != slotSEIDCP && e.slot != slotSEIDUP { // a session may have two UP functions
 		for i := t.control.first(s); i >= 0; {
-			o := &t.control.entries[i]
-			if o.slot == e.slot && o.id != e.ID || o.slot == e.slot && o.key != k && sameFamily(o.hi, o.lo, e.Addr) {
+			had := t.control.key(i)
+			if t.control.entries[i].slot == e.slot && (had.id != e.ID || had != k && sameFamily(had.hi, had.lo, e.Addr)) {
 				t.control.delete(i)
 				i = t.control.first(s)
 				continue
@@ -345,8 +357,8 @@ func (t *Table) setControl(s uint32, e *Endpoint) {
 			i = t.control.older(i)
 		}
 	}
-	if e.slot == slotCtlPGW && (t.sessions[s].Gateway.IsZero() || e.Addr.Is4()) {
-		t.sessions[s].Gateway = e.Addr
+	if e.slot == slotCtlPGW && (t.sessions[s].gateway == 0 || e.Addr.Is4()) {
+		t.sessions[s].gateway = t.gateways.number(e.Addr)
 	}
 	if i := t.control.findOf(k, s); i >= 0 {
 		t.control.entries[i].slot = e.slot
@@ -398,44 +410,19 @@ func (t *Table) learnAddresses(s uint32, parts [2]*Message) {
 // setUE gives a session the user's addresses, zero for no change.
 func (t *Table) setUE(s uint32, v4, v6 Addr, prefix uint8) {
 	r := &t.sessions[s]
-	if !v4.IsZero() && r.UEv4 != v4 {
-		t.moveUser(s, r.UEv4, v4)
-		r.UEv4 = v4
+	if !v4.IsZero() && r.v4() != v4 {
+		t.unlistUser(s, familyV4)
+		r.ue4 = uint32(v4.Lo)
+		t.listUser(s, familyV4)
 	}
-	if !v6.IsZero() {
-		if r.UEv6.ueKey() != v6.ueKey() {
-			t.moveUser(s, r.UEv6, v6)
+	if v6.Hi != 0 {
+		if r.ue6 != v6.Hi {
+			t.unlistUser(s, familyV6)
+			r.ue6 = v6.Hi
+			t.listUser(s, familyV6)
 		}
-		r.UEv6, r.UEv6Prefix = v6, prefix
+		r.UEv6Prefix = prefix
 	}
-}
-
-func (t *Table) moveUser(s uint32, from, to Addr) {
-	if !from.IsZero() {
-		f := from.ueKey()
-		if i := t.users.findOf(key{f.Hi, f.Lo, 0}, s); i >= 0 {
-			t.users.delete(i)
-		}
-	}
-	to = to.ueKey()
-	k := key{to.Hi, to.Lo, 0}
-	n, any := 0, -1
-	for i := t.users.find(k); i >= 0; {
-		if o := t.users.entries[i].session; t.holdsStale(o, s) {
-			t.end(o, &t.counters.Replaced)
-			i, n = t.users.find(k), 0
-			continue
-		}
-		any = i
-		n++
-		i = t.users.next(i, k)
-	}
-	if n >= maxSharing {
-		// ByUE answers nothing for this address until they are gone.
-		t.users.entries[any].flags |= flagCrowded
-		return
-	}
-	t.insert(&t.users, k, s)
 }
 
 // holdsStale: one gateway gives an address of one APN to one session. Whoever
@@ -443,18 +430,18 @@ func (t *Table) moveUser(s uint32, from, to Addr) {
 func (t *Table) holdsStale(old, s uint32) bool {
 	o, r := &t.sessions[old], &t.sessions[s]
 	return old != s && o.APN == r.APN && r.APN != NoAPN &&
-		o.Gateway == r.Gateway && !r.Gateway.IsZero()
+		o.gateway == r.gateway && r.gateway != 0
 }
 
 // establishSecondary adds a secondary PDP context to its primary (TS 29.060
 // section 7.3.1): other tunnels, same user, same address.
 func (t *Table) establishSecondary(x *exchange, answer *Message) {
-	ask := &x.m
-	s := t.target(x.responderKey(), ask.LinkedNSAPI)
+	ask := t.asked(x)
+	s := t.target(t.responderKey(x), ask.LinkedNSAPI)
 	if s == 0 {
 		t.counters.UnknownSession++
 		return
 	}
-	t.sessions[s].Seen, t.sessions[s].signalled = t.now, t.now
+	t.sessions[s].seen, t.sessions[s].signalled = t.clock, t.clock
 	t.place([2]*Message{ask, answer}, s)
 }

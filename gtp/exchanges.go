@@ -32,15 +32,16 @@ const (
 )
 
 // exchange is a request that waits for its response, or is kept a while to
-// know repetitions.
+// know repetitions. Its message, twenty times as large, is kept only while it
+// waits.
 type exchange struct {
 	key   exchangeKey
 	born  int64
 	sum   uint64 // of the request's octets
+	ref   Ref    // opDelete: what is to go; exchangeInverted: what the response made
 	hash  uint32
+	m     uint32 // number of the request, but see exchangeInverted; 0 is none
 	state exchangeState
-	ref   Ref     // opDelete: what is to go; exchangeInverted: what the response made
-	m     Message // the request, but see exchangeInverted
 }
 
 // exchanges is a ring of the latest requests, oldest first, with a hash index.
@@ -49,11 +50,20 @@ type exchanges struct {
 	slots       []uint32 // place in the ring + 1
 	first, last uint64   // ring[first:last] is in use, both modulo its length
 	seed        uint64
+
+	messages []Message // from 1, of those that wait
+	idle     []uint32  // stack of messages that are free again, idle[:idles]
+	idles    int
+	used     uint32 // messages ever used
 }
 
 func exchangeBytes(n int) int64 {
-	return int64(n)*int64(unsafe.Sizeof(exchange{})) + int64(slotsFor(n))*4
+	return int64(n)*int64(unsafe.Sizeof(exchange{})) + int64(slotsFor(n))*4 +
+		int64(messagesFor(n)+1)*(int64(unsafe.Sizeof(Message{}))+4)
 }
+
+// messagesFor: an answer takes milliseconds, a repetition may take half a minute.
+func messagesFor(n int) int { return min(n, max(1024, n/16)) }
 
 // slotsFor is a power of two, at least twice n.
 func slotsFor(n int) int { return 1 << bits.Len(uint(2*n-1)) }
@@ -63,6 +73,12 @@ func (x *exchanges) init(n int, seed uint64) (err error) {
 	if x.ring, err = arena.Make[exchange](n); err != nil {
 		return err
 	}
+	if x.messages, err = arena.Make[Message](messagesFor(n) + 1); err != nil {
+		return err
+	}
+	if x.idle, err = arena.Make[uint32](messagesFor(n) + 1); err != nil {
+		return err
+	}
 	x.slots, err = arena.Make[uint32](slotsFor(n))
 	return err
 }
@@ -70,6 +86,8 @@ func (x *exchanges) init(n int, seed uint64) (err error) {
 func (x *exchanges) close() {
 	_ = arena.Free(x.ring)
 	_ = arena.Free(x.slots)
+	_ = arena.Free(x.messages)
+	_ = arena.Free(x.idle)
 	*x = exchanges{}
 }
 
@@ -94,16 +112,44 @@ func (x *exchanges) find(k *exchangeKey) *exchange {
 func (x *exchanges) full() bool  { return x.last-x.first == uint64(len(x.ring)) }
 func (x *exchanges) empty() bool { return x.last == x.first }
 
+// crowded reports whether all messages are taken.
+func (x *exchanges) crowded() bool { return x.idles == 0 && int(x.used) == len(x.messages)-1 }
+
+// keep gives e a message of its own, of which there must be one.
+func (x *exchanges) keep(e *exchange) *Message {
+	if x.idles > 0 {
+		x.idles--
+		e.m = x.idle[x.idles]
+	} else {
+		x.used++
+		e.m = x.used
+	}
+	return &x.messages[e.m]
+}
+
+// message of an exchange that waits.
+func (x *exchanges) message(e *exchange) *Message { return &x.messages[e.m] }
+
+// settle lets go the message of an exchange that waits no longer.
+func (x *exchanges) settle(e *exchange) {
+	if e.m == 0 {
+		return
+	}
+	x.idle[x.idles] = e.m
+	x.idles++
+	e.m = 0
+}
+
 // oldest returns the oldest exchange; there must be one.
 func (x *exchanges) oldest() *exchange { return &x.ring[x.first%uint64(len(x.ring))] }
 
 // add makes room for an exchange; the ring must not be full. The caller sets
-// everything but key and hash.
+// everything but key and hash. It has no message yet.
 func (x *exchanges) add(k *exchangeKey) *exchange {
 	at := uint32(x.last % uint64(len(x.ring)))
 	x.last++
 	e := &x.ring[at]
-	e.key, e.hash = *k, x.hash(k)
+	e.key, e.hash, e.m = *k, x.hash(k), 0
 	mask := uint32(len(x.slots) - 1)
 	i := e.hash & mask
 	for x.slots[i] != 0 {
@@ -131,6 +177,7 @@ func (x *exchanges) forget(e *exchange) {
 	}
 	x.slots[i] = 0
 	e.state = exchangeGone
+	x.settle(e)
 }
 
 // shift frees the oldest place.

@@ -2,18 +2,28 @@ package gtp
 
 import (
 	"math/bits"
+	"unsafe"
 
 	"github.com/nametap/nametap/internal/arena"
 )
 
-// key of an index: an address and a number within it.
+// key of an endpoint: the address of its node, and the TEID or SEID.
 type key struct{ hi, lo, id uint64 }
 
-// entry says which session a key belongs to. It fills half a cache line, so
-// that a G-PDU costs one miss here. session 0 is an empty place.
+// narrow keys are those of IPv4 nodes and 32-bit identifiers: nearly all. They
+// fit into an entry; a wide one takes a place more.
+func (k key) narrow() bool { return k.hi == 0 && k.lo>>32 == 0xffff && k.id>>32 == 0 }
+
+// entry says which session an endpoint belongs to. Entries fill their memory from
+// its beginning and never move: 24 bytes each and 4 of the chains' heads, and of
+// a wide key 24 more.
 type entry struct {
-	key
+	// node is the IPv4 address, or the place that has the rest of a wide key.
+	node    uint32
+	id      uint32 // the lower half
 	session uint32
+	chain   uint32 // next of its hash chain, or of the free places
+	own     uint32 // next older one of its session
 	slot    slot
 	bearer  uint8
 	dir     Direction
@@ -26,43 +36,49 @@ const (
 	flagTentative             // asked for and not answered yet
 	flagOld                   // replaced, resolves for a little longer
 	flagMark                  // about to be replaced by the message at hand
-	flagCrowded               // more sessions had the key than are kept
+	flagWide                  // node is the place of the rest of the key
 )
 
-// link chains the entries of one session, as place+1. It lies beside the
-// entries, because the user plane never needs it.
-type link struct{ next, prev uint32 }
-
-// index is a hash table with linear probing and no tombstones: a delete moves
-// the entries behind it up. A key may stand in it several times.
-type index struct {
-	entries []entry
-	links   []link
-	heads   []uint32 // by session: first entry as place+1
-	counts  []uint8  // by session
-	seed    [3]uint64
-	n, max  int
+// rest is the part of a wide key that its entry has no room for.
+func (e *entry) rest() (hi, lo uint64, id uint32) {
+	return uint64(e.node)<<32 | uint64(e.id), uint64(e.chain)<<32 | uint64(e.own),
+		uint32(e.slot) | uint32(e.bearer)<<8 | uint32(e.dir)<<16 | uint32(e.flags)<<24
 }
 
-// placesFor keeps the load at or under three quarters.
-func placesFor(n int) int { return n + n/3 + 2 }
+// restOf is an entry that holds that part, and belongs to no session.
+func restOf(k key) entry {
+	id := uint32(k.id >> 32)
+	return entry{
+		node: uint32(k.hi >> 32), id: uint32(k.hi), chain: uint32(k.lo >> 32), own: uint32(k.lo),
+		slot: slot(id), bearer: uint8(id >> 8), dir: Direction(id >> 16), flags: uint8(id >> 24),
+	}
+}
 
-// Huge pages come once one place in hugeShare is taken: entries are spread over
-// the whole table from the first on, and a thousand sessions must not commit it.
-// Small tables need none: from hugeFrom places on, 32 MiB, address translation is
-// most of what a look-up costs.
-const (
-	hugeFrom  = 1 << 20
-	hugeShare = 16
-)
+// index finds sessions by their endpoints, and a session's endpoints. A key may
+// stand in it several times. A place, which is an entry's number, stays good
+// until the entry is deleted.
+type index struct {
+	entries []entry  // from 1
+	heads   []uint32 // by session: its newest entry, 0 for none
+	counts  []uint8  // by session
+	chains  buckets
+	seed    [3]uint64
+	n, max  int
+	used    uint32 // places ever used
+	free    uint32 // head of those that are free again
+	vacant  int
+}
+
+const entryBytes = int64(unsafe.Sizeof(entry{}))
 
 // indexBytes is the memory of an index in full use.
 func indexBytes(entries, sessions int) int64 {
-	return int64(placesFor(entries))*(32+8) + int64(sessions+1)*5
+	return int64(entries+2)*entryBytes + bucketBytes(entries) + int64(sessions+1)*5
 }
 
 func (x *index) init(entries, sessions int, seed uint64) (err error) {
 	x.max = entries
+	x.vacant = entries + 1 // so that the last one may be wide
 	for i := range x.seed {
 		seed += 0x9e3779b97f4a7c15 // splitmix64: one seed gives three
 		z := seed
@@ -70,62 +86,83 @@ func (x *index) init(entries, sessions int, seed uint64) (err error) {
 		z = (z ^ z>>27) * 0x94d049bb133111eb
 		x.seed[i] = z ^ z>>31 | 1
 	}
-	if x.entries, err = arena.Make[entry](placesFor(entries)); err != nil {
-		return err
-	}
-	if x.links, err = arena.Make[link](placesFor(entries)); err != nil {
+	if x.entries, err = arena.Make[entry](entries + 2); err != nil {
 		return err
 	}
 	if x.heads, err = arena.Make[uint32](sessions + 1); err != nil {
 		return err
 	}
-	x.counts, err = arena.Make[uint8](sessions + 1)
-	return err
+	if x.counts, err = arena.Make[uint8](sessions + 1); err != nil {
+		return err
+	}
+	return x.chains.init(entries)
 }
 
 func (x *index) close() {
 	_ = arena.Free(x.entries)
-	_ = arena.Free(x.links)
 	_ = arena.Free(x.heads)
 	_ = arena.Free(x.counts)
+	x.chains.close()
 	*x = index{}
 }
 
-// home is where a key's probing begins. The seed is secret to whoever sends
-// the TEIDs: keys cannot be made to pile up.
-func (x *index) home(k key) int {
-	h, l := bits.Mul64(k.lo^x.seed[0], k.hi^x.seed[1])
-	h, l = bits.Mul64(h^l^k.id, x.seed[2])
-	h, _ = bits.Mul64(h^l, uint64(len(x.entries)))
-	return int(h)
+// hash of a key. The seed is secret to whoever sends the TEIDs: keys cannot be
+// made to pile up.
+func (x *index) hash(k key) uint32 {
+	word := k.lo<<32 | k.id
+	if !k.narrow() {
+		word = x.fold(k)
+	}
+	h, l := bits.Mul64(word^x.seed[0], x.seed[1])
+	return uint32(h ^ l)
 }
 
-func (x *index) after(i int) int {
-	if i++; i == len(x.entries) {
-		return 0
-	}
-	return i
+func (x *index) fold(k key) uint64 {
+	h, l := bits.Mul64(k.lo^x.seed[1], k.hi^x.seed[2])
+	h, l = bits.Mul64(h^l^k.id, x.seed[2])
+	return h ^ l
 }
 
 // find returns the place of k's first entry, or -1.
-func (x *index) find(k key) int { return x.probe(x.home(k), k) }
+func (x *index) find(k key) int { return x.search(x.chains.heads[x.chains.of(x.hash(k))], k) }
 
 // next returns the place of k's next entry behind i, or -1.
-func (x *index) next(i int, k key) int { return x.probe(x.after(i), k) }
+func (x *index) next(i int, k key) int { return x.search(x.entries[i].chain, k) }
 
-func (x *index) probe(i int, k key) int {
-	for {
-		e := &x.entries[i]
-		if e.session == 0 {
-			return -1
-		}
-		if e.key == k {
-			return i
-		}
-		if i++; i == len(x.entries) {
-			i = 0
-		}
+func (x *index) search(at uint32, k key) int {
+	if !k.narrow() {
+		return x.searchWide(at, k)
 	}
+	node, id := uint32(k.lo), uint32(k.id)
+	for at != 0 {
+		e := &x.entries[at]
+		if e.id == id && e.node == node && e.flags&flagWide == 0 {
+			return int(at)
+		}
+		at = e.chain
+	}
+	return -1
+}
+
+func (x *index) searchWide(at uint32, k key) int {
+	for at != 0 {
+		e := &x.entries[at]
+		if e.id == uint32(k.id) && e.flags&flagWide != 0 && x.key(int(at)) == k {
+			return int(at)
+		}
+		at = e.chain
+	}
+	return -1
+}
+
+// key of the entry at i.
+func (x *index) key(i int) key {
+	e := &x.entries[i]
+	if e.flags&flagWide == 0 {
+		return key{0, v4Prefix | uint64(e.node), uint64(e.id)}
+	}
+	hi, lo, id := x.entries[e.node].rest()
+	return key{hi, lo, uint64(id)<<32 | uint64(e.id)}
 }
 
 // findOf returns the place of session's entry for k, or -1.
@@ -137,84 +174,99 @@ func (x *index) findOf(k key, session uint32) int {
 	return i
 }
 
-func (x *index) full() bool { return x.n >= x.max }
+func (x *index) full() bool { return x.n >= x.max || x.vacant < 2 }
 
-// insert adds an entry. The index must not be full. Places that the caller
-// knows stay good.
+// insert adds an entry behind those of the same key. The index must not be full.
 func (x *index) insert(k key, session uint32) *entry {
-	i := x.home(k)
-	for x.entries[i].session != 0 {
-		i = x.after(i)
+	at := x.take()
+	e := &x.entries[at]
+	*e = entry{node: uint32(k.lo), id: uint32(k.id), session: session, own: x.heads[session]}
+	if !k.narrow() {
+		rest := x.take()
+		x.entries[rest] = restOf(k)
+		e.node, e.flags = rest, flagWide
 	}
-	x.entries[i] = entry{key: k, session: session}
-	head := x.heads[session]
-	x.links[i] = link{next: head}
-	if head != 0 {
-		x.links[head-1].prev = uint32(i + 1)
-	}
-	x.heads[session] = uint32(i + 1)
+	x.append(x.chains.of(x.hash(k)), at)
+	x.heads[session] = at
 	x.counts[session]++
-	x.n++
-	if x.n == len(x.entries)/hugeShare && len(x.entries) > hugeFrom {
+	if x.n++; x.chains.short(x.n) {
+		x.split()
+	}
+	return e
+}
+
+func (x *index) take() uint32 {
+	x.vacant--
+	if at := x.free; at != 0 {
+		x.free = x.entries[at].chain
+		return at
+	}
+	if x.used++; x.used == hugeFrom {
 		arena.AdviseHuge(x.entries)
 	}
-	return &x.entries[i]
+	return x.used
 }
 
-// delete removes the entry at i. Other entries may move.
-func (x *index) delete(i int) {
-	x.unlink(i)
-	x.n--
-	for j := x.after(i); x.entries[j].session != 0; j = x.after(j) {
-		// An entry may move up to i only if its probing starts at or
-		// before i: its home must not lie behind i on the way to j.
-		if x.between(i, x.home(x.entries[j].key), j) {
+func (x *index) give(at uint32) {
+	x.entries[at] = entry{chain: x.free}
+	x.free = at
+	x.vacant++
+}
+
+func (x *index) append(chain, place uint32) {
+	at := &x.chains.heads[chain]
+	for *at != 0 {
+		at = &x.entries[*at].chain
+	}
+	*at, x.entries[place].chain = place, 0
+}
+
+func (x *index) split() {
+	old, added := x.chains.grow()
+	for at := &x.chains.heads[old]; *at != 0; {
+		place := *at
+		if x.chains.of(x.hash(x.key(int(place)))) != added {
+			at = &x.entries[place].chain
 			continue
 		}
-		x.move(j, i)
-		i = j
+		*at = x.entries[place].chain
+		x.append(added, place)
 	}
-	x.entries[i], x.links[i] = entry{}, link{}
 }
 
-// between reports whether h lies in (i, j], around the end of the table.
-func (x *index) between(i, h, j int) bool {
-	if i < j {
-		return i < h && h <= j
+// delete removes the entry at i.
+func (x *index) delete(i int) {
+	place := uint32(i)
+	e := &x.entries[i]
+	at := &x.chains.heads[x.chains.of(x.hash(x.key(i)))]
+	for *at != place {
+		at = &x.entries[*at].chain
 	}
-	return i < h || h <= j
-}
-
-func (x *index) unlink(i int) {
-	l, s := x.links[i], x.entries[i].session
-	if l.prev != 0 {
-		x.links[l.prev-1].next = l.next
-	} else {
-		x.heads[s] = l.next
+	*at = e.chain
+	at = &x.heads[e.session]
+	for *at != place {
+		at = &x.entries[*at].own
 	}
-	if l.next != 0 {
-		x.links[l.next-1].prev = l.prev
+	*at = e.own
+	x.counts[e.session]--
+	x.n--
+	if e.flags&flagWide != 0 {
+		x.give(e.node)
 	}
-	x.counts[s]--
-}
-
-func (x *index) move(from, to int) {
-	x.entries[to], x.links[to] = x.entries[from], x.links[from]
-	l := x.links[to]
-	if l.prev != 0 {
-		x.links[l.prev-1].next = uint32(to + 1)
-	} else {
-		x.heads[x.entries[to].session] = uint32(to + 1)
-	}
-	if l.next != 0 {
-		x.links[l.next-1].prev = uint32(to + 1)
-	}
+	x.give(place)
 }
 
 // first returns the place of session's newest entry, or -1; older returns that
 // of the next older one.
-func (x *index) first(session uint32) int { return int(x.heads[session]) - 1 }
-func (x *index) older(i int) int          { return int(x.links[i].next) - 1 }
+func (x *index) first(session uint32) int { return placeOf(x.heads[session]) }
+func (x *index) older(i int) int          { return placeOf(x.entries[i].own) }
+
+func placeOf(link uint32) int {
+	if link == 0 {
+		return -1
+	}
+	return int(link)
+}
 
 // oldest returns the place of session's oldest entry, or -1.
 func (x *index) oldest(session uint32) int {
@@ -227,11 +279,11 @@ func (x *index) oldest(session uint32) int {
 
 func (x *index) deleteAll(session uint32) {
 	for x.heads[session] != 0 {
-		x.delete(int(x.heads[session]) - 1)
+		x.delete(int(x.heads[session]))
 	}
 }
 
-// giveAll makes all entries of one session another's.
+// giveAll makes all entries of one session another's, as its newest.
 func (x *index) giveAll(from, to uint32) {
 	last := -1
 	for i := x.first(from); i >= 0; i = x.older(i) {
@@ -241,12 +293,13 @@ func (x *index) giveAll(from, to uint32) {
 	if last < 0 {
 		return
 	}
-	head := x.heads[to]
-	x.links[last].next = head
-	if head != 0 {
-		x.links[head-1].prev = uint32(last + 1)
-	}
+	x.entries[last].own = x.heads[to]
 	x.heads[to] = x.heads[from]
 	x.counts[to] += x.counts[from]
 	x.heads[from], x.counts[from] = 0, 0
+}
+
+// touch loads what find will read first.
+func (x *index) touch(k key) uint64 {
+	return uint64(x.entries[x.chains.heads[x.chains.of(x.hash(k))]].id)
 }

@@ -55,9 +55,9 @@ func defaultBearer(m *Message, op operation) uint8 {
 // before the answer passes the other mirror port. Nothing old goes yet.
 func (t *Table) announce(x *exchange, op operation) {
 	t.settleSides(x, nil)
-	m := &x.m
+	m := t.asked(x)
 	t.tagFARs(x)
-	def := t.target(x.responderKey(), defaultBearer(m, op))
+	def := t.target(t.responderKey(x), defaultBearer(m, op))
 	for i := range m.Endpoints[:m.NumEndpoints] {
 		e := &m.Endpoints[i]
 		s := t.ownerOf(x, nil, e, def, op)
@@ -89,10 +89,10 @@ func (t *Table) ownerOf(x *exchange, answer *Message, e *Endpoint, def uint32, o
 
 // rollback takes back what announce did.
 func (t *Table) rollback(x *exchange) {
-	if x.state == exchangeGone {
-		return
+	if x.m == 0 {
+		return // it was answered
 	}
-	m := &x.m
+	m := t.asked(x)
 	for i := range m.Endpoints[:m.NumEndpoints] {
 		e := &m.Endpoints[i]
 		if n := t.user.find(key{e.Addr.Hi, e.Addr.Lo, e.ID}); n >= 0 && t.user.entries[n].flags&flagTentative != 0 {
@@ -104,7 +104,7 @@ func (t *Table) rollback(x *exchange) {
 // modify applies a granted Modify Bearer, Update PDP Context, Create Bearer or
 // PFCP modification to the sessions it is about.
 func (t *Table) modify(x *exchange, answer *Message, op operation) {
-	ask := &x.m
+	ask := t.asked(x)
 	t.settleSides(x, answer)
 	t.tagFARs(x)
 	bindDirections(ask, answer)
@@ -139,7 +139,7 @@ func (t *Table) modify(x *exchange, answer *Message, op operation) {
 
 func (t *Table) touch(s uint32, parts [2]*Message) {
 	r := &t.sessions[s]
-	r.Seen, r.signalled = t.now, t.now
+	r.seen, r.signalled = t.clock, t.clock
 	for _, m := range parts {
 		if m.RAT != 0 {
 			r.RAT = m.RAT

@@ -3,11 +3,11 @@ package gtp
 // performDelete: the session may have gone by the same delete on the next hop.
 func (t *Table) performDelete(x *exchange, answer *Message) {
 	if t.alive(x.ref) {
-		t.deleteSession(x.ref.Index, &x.m)
+		t.deleteSession(x.ref.Index, t.asked(x))
 		return
 	}
-	if s := t.parties(x, answer, x.m.EBI); s != 0 {
-		t.deleteSession(s, &x.m)
+	if s := t.parties(x, answer, t.asked(x).EBI); s != 0 {
+		t.deleteSession(s, t.asked(x))
 		return
 	}
 	if x.ref.Scope == 0 {
@@ -38,7 +38,7 @@ func (t *Table) deleteSession(s uint32, ask *Message) {
 // elsewhere, over another SGW or a SGSN (TS 23.401 section 5.3.3.1).
 func (t *Table) onS11(s uint32, teid uint64) bool {
 	for i := t.control.first(s); i >= 0; i = t.control.older(i) {
-		if e := &t.control.entries[i]; e.id == teid && e.slot == slotCtlSGWAccess {
+		if e := &t.control.entries[i]; t.control.key(i).id == teid && e.slot == slotCtlSGWAccess {
 			return true
 		}
 	}
@@ -49,7 +49,7 @@ func (t *Table) onS11(s uint32, teid uint64) bool {
 func (t *Table) leaveEndpoint(s uint32, teid uint64) {
 	for i := t.control.first(s); i >= 0; i = t.control.older(i) {
 		e := &t.control.entries[i]
-		if e.id == teid && (e.slot == slotCtlSGWAccess || e.slot == slotCtlSGWCore || e.slot == slotCtlAccess) {
+		if t.control.key(i).id == teid && (e.slot == slotCtlSGWAccess || e.slot == slotCtlSGWCore || e.slot == slotCtlAccess) {
 			t.control.delete(i)
 			return
 		}
@@ -78,7 +78,7 @@ func movedAway(cause uint8) bool {
 // deleteBearers applies a Delete Bearer: the default bearer's end is the
 // session's (TS 29.274 section 7.2.9.2).
 func (t *Table) deleteBearers(x *exchange, answer *Message) {
-	ask := &x.m
+	ask := t.asked(x)
 	lbi := ask.EBI
 	if lbi == 0 {
 		lbi = answer.EBI
@@ -128,12 +128,12 @@ func (t *Table) deleteBearers(x *exchange, answer *Message) {
 // Release Access Bearers does when it goes idle (TS 23.401 section 5.3.5): the
 // eNodeB gives its TEIDs to others at once.
 func (t *Table) releaseSlot(x *exchange, which slot) {
-	k := x.responderKey()
+	k := t.responderKey(x)
 	n := 0
 	for i := t.control.find(k); i >= 0 && k.id != 0; i = t.control.next(i, k) {
 		s := t.control.entries[i].session
 		n++
-		t.sessions[s].Seen, t.sessions[s].signalled = t.now, t.now
+		t.sessions[s].seen, t.sessions[s].signalled = t.clock, t.clock
 		for u := t.user.first(s); u >= 0; u = t.user.older(u) {
 			if e := &t.user.entries[u]; e.slot == which && e.flags&flagOld == 0 {
 				e.flags |= flagMark
@@ -154,7 +154,7 @@ func (t *Table) deletePFCP(x *exchange, answer *Message) {
 		t.counters.UnknownSession++
 		return
 	}
-	for _, k := range [2]key{x.responderKey(), x.initiatorKey(answer)} {
+	for _, k := range [2]key{t.responderKey(x), x.initiatorKey(answer)} {
 		if i := t.control.findOf(k, s); i >= 0 {
 			t.control.delete(i)
 		}

@@ -12,9 +12,9 @@ import (
 type Config struct {
 	// Sessions is the most sessions kept, default 100,000.
 	Sessions int
-	// Endpoints is the most user-plane tunnel endpoints kept, default four a
-	// session (S1-U and S5/S8-U, both directions). When they are used up,
-	// sessions are evicted.
+	// Endpoints is the most user-plane tunnel endpoints kept, those of IPv6
+	// nodes counted twice. Default is what perSession says. When they are used
+	// up, sessions are evicted.
 	Endpoints int
 	// Exchanges is the most requests kept to match responses and repetitions
 	// with, default a sixteenth of Sessions, at least 1024.
@@ -46,7 +46,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	set(&c.Sessions, 100_000)
-	set(&c.Endpoints, 4*c.Sessions)
+	set(&c.Endpoints, perSession(c.Sessions))
 	set(&c.Exchanges, max(1024, c.Sessions/16))
 	set(&c.APNs, 1024)
 	for _, d := range []struct {
@@ -70,20 +70,34 @@ const (
 	// or one user address.
 	maxSharing = 16
 
-	controlPerSession = 4
-	lingerPlaces      = 1 << 14
+	lingerPlaces = 1 << 14
 )
+
+// perSession is how many endpoints of the user plane, and of the control plane,
+// so many sessions have: two each, as on Gn or S5/S8, and some to spare for those
+// that linger. Where a tap sees more of each (S11 and S1-U: three; S11 and
+// S5/S8: four; PFCP's 64-bit SEIDs and IPv6 nodes count twice), endpoints run out
+// before sessions do.
+func perSession(sessions int) int { return 2*sessions + sessions/16 + 64 }
+
+// pastShare is one in how many sessions is remembered once it has ended, for the
+// records of its last flows.
+const pastShare = 4
+
+func pastPlaces(sessions int) int { return sessions/pastShare + 1024 }
 
 // Bytes is the memory of a Table with this configuration in full use. Less is
 // committed until then.
 func (c Config) Bytes() int64 {
 	c = c.withDefaults()
 	n := c.Sessions
-	return int64(n+1)*int64(unsafe.Sizeof(Session{})+4) +
-		indexBytes(c.Endpoints, n) + indexBytes(controlPerSession*n, n) +
-		indexBytes(n, n) + indexBytes(2*n, n) +
+	places, past := perSession(n), pastPlaces(n)
+	return int64(n+1)*int64(unsafe.Sizeof(record{})+unsafe.Sizeof(tag{})) +
+		indexBytes(c.Endpoints, n) + indexBytes(places, n) +
+		2*directoryBytes(n, n) + directoryBytes(2*n+1, n) +
+		int64(past+1)*int64(unsafe.Sizeof(Owner{})+4) + directoryBytes(past, past) +
 		exchangeBytes(c.Exchanges) + lingerPlaces*int64(unsafe.Sizeof(lingering{})) +
-		int64(c.APNs)*2*maxAPN
+		int64(c.APNs)*2*maxAPN + maxGateways*2*int64(unsafe.Sizeof(Addr{}))
 }
 
 // ForMemory returns c with Sessions as many as fit into a budget in bytes, the
@@ -112,6 +126,10 @@ type Ref struct {
 	Scope uint32
 }
 
+// MaxScope is the largest scope. Only after so many further sessions is a scope
+// given out again.
+const MaxScope = 1<<30 - 1
+
 // APN is the number of an access point name in its Table.
 type APN uint16
 
@@ -121,37 +139,102 @@ const (
 	OtherAPN
 )
 
-// Session is a PDP context with its secondaries, a PDN connection or a PDU
-// session. Records live in the Table and hold no pointers.
+// Session is what a Table knows of a PDP context with its secondaries, a PDN
+// connection or a PDU session.
 type Session struct {
 	IMSI   Digits
 	MSISDN Digits
 	IMEI   Digits
 	// UEv4 and UEv6 are the user's addresses, zero where there is none. Of
-	// UEv6 only the first UEv6Prefix bits are the network's choice.
+	// UEv6 the first 64 bits are kept; only the first UEv6Prefix are the
+	// network's choice.
 	UEv4, UEv6 Addr
 	// Gateway is the control address of the PGW or GGSN, zero where unknown.
 	Gateway Addr
 	// Created is the packet time at which the session was first seen, Seen
-	// that of the latest sign of life, to a fraction of Config.Idle.
+	// that of the latest sign of life, to a fraction of Config.Idle; both to
+	// an eighth of a second.
 	Created, Seen int64
-	signalled     int64 // latest control message
-	// farDirs remembers for PFCP which way a FAR sends, two bits each.
-	farDirs uint64
 	// Scope as in Ref.
 	Scope uint32
-	next  uint32 // of the free records
 	APN   APN
 	// Version of the protocol that made the session.
 	Version    Version
 	RAT        uint8 // TS 29.274 section 8.17
 	EBI        uint8 // default EPS bearer, or NSAPI
 	UEv6Prefix uint8 // bits
-	state      sessionState
-	keyed      bool // stands in Table.identities
-	apnIsNI    bool
-	carried    bool // a packet of its user was seen
 }
+
+// record is a session in the Table. With all that finds it, a session costs some
+// 240 bytes: 72 here, 8 of its tag, 112 of four endpoints, 10 of their chains, 8
+// for its identity and its scope each, 12 for its addresses; besides, 7 for a
+// fourth of one that has ended and 13 for a sixteenth of an exchange.
+type record struct {
+	IMSI, MSISDN, IMEI Digits
+	ue6                uint64 // the /64 of the user's IPv6 address, 0 is none
+	// farDirs remembers for PFCP which way a FAR sends, two bits each.
+	farDirs uint64
+	ue4     uint32
+	created tick
+	seen    tick // latest sign of life
+	// signalled is the latest control message.
+	signalled  tick
+	gateway    uint16 // in Table.gateways
+	APN        APN
+	keyAPN     APN // with keyEBI what it stands under in Table.identities
+	keyEBI     uint8
+	EBI        uint8
+	Version    Version
+	RAT        uint8
+	UEv6Prefix uint8
+	state      sessionState
+	flags      recordFlags
+}
+
+type recordFlags uint8
+
+const (
+	flagKeyed     recordFlags = 1 << iota // stands in Table.identities
+	flagKeyIMEI                           // under its IMEI
+	flagAPNIsNI                           // the APN comes from a PFCP Network Instance
+	flagCarried                           // a packet of its user was seen
+	flagListedV4                          // stands in Table.users
+	flagListedV6                          //
+	flagCrowdedV4                         // more sessions had the address than are kept
+	flagCrowdedV6                         //
+)
+
+func (r *record) is(f recordFlags) bool { return r.flags&f != 0 }
+
+func (r *record) set(f recordFlags, on bool) {
+	r.flags &^= f
+	if on {
+		r.flags |= f
+	}
+}
+
+func (r *record) v4() Addr {
+	if r.ue4 == 0 {
+		return Addr{}
+	}
+	return Addr{0, v4Prefix | uint64(r.ue4)}
+}
+
+func (r *record) v6() Addr { return Addr{Hi: r.ue6} }
+
+// tag is what a packet needs of its session, apart from the rest, so that it
+// waits for memory once.
+type tag struct {
+	scope uint32
+	note  uint8 // see Table.Note
+	met   bool  // had a note under this scope
+}
+
+// tick is packet time in units of 2^27 ns since the Table's first message: it
+// ends after 18 years.
+type tick uint32
+
+const tickBits = 27
 
 type sessionState uint8
 
@@ -190,17 +273,21 @@ type Counters struct {
 // Table is the table of sessions. It belongs to one goroutine.
 type Table struct {
 	config   Config
-	sessions []Session // from 1
-	scopes   []uint32  // by session, apart from it: the hot path needs no more
-	used     uint32    // records ever used
-	free     uint32    // head of the free records
+	sessions []record // from 1
+	tags     []tag    // by session
+	used     uint32   // records ever used
+	free     uint32   // head of the free records, which go on in identities.next
 	active   int
 	serial   uint32
 
-	user       index // user-plane endpoints, one session each
-	control    index // control endpoints and SEIDs
-	identities index // ⟨IMSI or IMEI, APN, EBI⟩
-	users      index // user addresses
+	user       index     // user-plane endpoints, one session each
+	control    index     // control endpoints and SEIDs
+	identities directory // sessions by ⟨IMSI or IMEI, APN, EBI⟩
+	users      directory // of user addresses, two a session: see userItem
+	scopes     directory // sessions by scope
+	past       past
+	gateways   gateways
+	seed       [2]uint64 // of the directories
 
 	exchanges exchanges
 	linger    []lingering
@@ -212,10 +299,13 @@ type Table struct {
 	apnNames []string
 
 	now       int64
+	epoch     int64 // of ticks
+	clock     tick  // now
 	sweepAt   int64
 	sweepHand uint32
 
 	message, late Message // scratch
+	shown         Session // likewise
 	// owners is scratch: the session of each endpoint of request and response.
 	owners [2][maxEndpoints]uint32
 
@@ -239,6 +329,7 @@ func New(c Config) (*Table, error) {
 	t := &Table{
 		config: c,
 		apns:   make(map[string]APN), apnNames: []string{"", "other"},
+		gateways: newGateways(),
 	}
 	if err := t.allocate(); err != nil {
 		t.Close()
@@ -249,44 +340,55 @@ func New(c Config) (*Table, error) {
 
 func (t *Table) allocate() (err error) {
 	n, seed := t.config.Sessions, t.config.Seed
-	if t.sessions, err = arena.Make[Session](n + 1); err != nil {
+	if t.sessions, err = arena.Make[record](n + 1); err != nil {
 		return err
 	}
-	if t.scopes, err = arena.Make[uint32](n + 1); err != nil {
+	if t.tags, err = arena.Make[tag](n + 1); err != nil {
 		return err
 	}
 	if t.linger, err = arena.Make[lingering](lingerPlaces); err != nil {
 		return err
 	}
-	for _, x := range []struct {
-		*index
-		entries int
-	}{
-		{&t.user, t.config.Endpoints},
-		{&t.control, controlPerSession * n},
-		{&t.identities, n},
-		{&t.users, 2 * n},
-	} {
+	next := func() uint64 {
 		seed = seed*6364136223846793005 + 1442695040888963407
-		if err = x.init(x.entries, n, seed); err != nil {
-			return err
-		}
+		return seed
 	}
-	return t.exchanges.init(t.config.Exchanges, seed^t.config.Seed)
+	if err = t.user.init(t.config.Endpoints, n, next()); err != nil {
+		return err
+	}
+	if err = t.control.init(perSession(n), n, next()); err != nil {
+		return err
+	}
+	t.seed = [2]uint64{next(), next() | 1}
+	if err = t.identities.init(n, n, t.identityHash); err != nil {
+		return err
+	}
+	if err = t.users.init(2*n+1, n, t.userHash); err != nil {
+		return err
+	}
+	if err = t.scopes.init(n, n, t.scopeHash); err != nil {
+		return err
+	}
+	if err = t.past.init(pastPlaces(n), t.seed); err != nil {
+		return err
+	}
+	return t.exchanges.init(t.config.Exchanges, next())
 }
 
 // Close gives the memory back. The Table and all Sessions it returned are
 // invalid then.
 func (t *Table) Close() {
 	_ = arena.Free(t.sessions)
-	_ = arena.Free(t.scopes)
+	_ = arena.Free(t.tags)
 	_ = arena.Free(t.linger)
 	t.user.close()
 	t.control.close()
 	t.identities.close()
 	t.users.close()
+	t.scopes.close()
+	t.past.close()
 	t.exchanges.close()
-	t.sessions, t.scopes, t.linger = nil, nil, nil
+	t.sessions, t.tags, t.linger = nil, nil, nil
 }
 
 // ByTEID finds the session of a G-PDU by the destination of its outer IP packet
@@ -304,7 +406,7 @@ func (t *Table) ByTEID(dst Addr, teid uint32) (r Ref, d Direction, ok bool) {
 	if e.flags&flagUsed == 0 { // one write a sweep, not one a packet
 		e.flags |= flagUsed
 	}
-	return Ref{e.session, t.scopes[e.session]}, e.dir, true
+	return Ref{e.session, t.tags[e.session].scope}, e.dir, true
 }
 
 // Touch loads what ByTEID will read first, so that the loads of a batch overlap.
@@ -313,28 +415,30 @@ func (t *Table) Touch(dst Addr, teid uint32) uint64 {
 	if t.user.n == 0 {
 		return 0
 	}
-	return uint64(t.user.entries[t.user.home(key{dst.Hi, dst.Lo, uint64(teid)})].session)
+	return t.user.touch(key{dst.Hi, dst.Lo, uint64(teid)})
 }
 
 // ByUE finds the session of a user address outside of tunnels, as on Gi. apn
 // may be NoAPN for any. ok is false where none or more than one has it, because
 // private addresses repeat between APNs and gateways.
 func (t *Table) ByUE(ue Addr, apn APN) (r Ref, ok bool) {
-	ue = ue.ueKey()
-	k := key{ue.Hi, ue.Lo, 0}
+	a := userOf(ue)
 	found := uint32(0)
-	for i := t.users.find(k); i >= 0; i = t.users.next(i, k) {
-		e := &t.users.entries[i]
-		if e.flags&flagCrowded != 0 {
+	for i := t.users.first(t.addressHash(a)); i != 0; i = t.users.next[i] {
+		if t.user64(i) != a {
+			continue
+		}
+		s, family := i/2, i%2
+		if t.sessions[s].is(flagCrowdedV4 << family) {
 			return Ref{}, false
 		}
-		if apn != NoAPN && t.sessions[e.session].APN != apn {
+		if apn != NoAPN && t.sessions[s].APN != apn {
 			continue
 		}
 		if found != 0 {
 			return Ref{}, false
 		}
-		found = e.session
+		found = s
 	}
 	if found == 0 {
 		return Ref{}, false
@@ -342,13 +446,31 @@ func (t *Table) ByUE(ue Addr, apn APN) (r Ref, ok bool) {
 	return t.ref(found), true
 }
 
-// Session returns the session of r, nil where it has ended. The record is valid
-// until the next call of Control or Advance; it must not be written to.
+// Session returns the session of r, nil where it has ended. What is returned is
+// valid until the next call of any method.
 func (t *Table) Session(r Ref) *Session {
-	if r.Scope == 0 || r.Index == 0 || r.Index >= uint32(len(t.sessions)) || t.scopes[r.Index] != r.Scope {
+	if r.Scope == 0 || r.Index == 0 || r.Index >= uint32(len(t.sessions)) || t.tags[r.Index].scope != r.Scope {
 		return nil
 	}
-	return &t.sessions[r.Index]
+	s := &t.sessions[r.Index]
+	t.shown = Session{
+		IMSI: s.IMSI, MSISDN: s.MSISDN, IMEI: s.IMEI, UEv4: s.v4(), UEv6: s.v6(), Gateway: t.gateways.addr(s.gateway),
+		Created: t.time(s.created), Seen: t.time(s.seen), Scope: r.Scope,
+		APN: s.APN, Version: s.Version, RAT: s.RAT, EBI: s.EBI, UEv6Prefix: s.UEv6Prefix,
+	}
+	return &t.shown
+}
+
+// Note is a number that the Table's user keeps with a session, 0 until SetNote.
+// It lies where ByTEID has just read. r must come from ByTEID or ByUE with no
+// call of Control or Advance since.
+func (t *Table) Note(r Ref) uint8 { return t.tags[r.Index].note }
+
+// SetNote sets it, to anything but 0. A session that had a note is remembered for
+// a while after its end: see Owner.
+func (t *Table) SetNote(r Ref, note uint8) {
+	k := &t.tags[r.Index]
+	k.note, k.met = note, true
 }
 
 // APNName is the network identifier that a stands for: lower case, with dots,
@@ -372,10 +494,14 @@ func (t *Table) Endpoints() int { return t.user.n }
 // Counters points to the live counters, to be read by the owner's goroutine.
 func (t *Table) Counters() *Counters { return &t.counters }
 
-func (t *Table) ref(s uint32) Ref { return Ref{s, t.scopes[s]} }
+func (t *Table) ref(s uint32) Ref { return Ref{s, t.tags[s].scope} }
+
+// since is how long ago a tick was, in nanoseconds; time is when it was.
+func (t *Table) since(k tick) int64 { return int64(t.clock-k) << tickBits }
+func (t *Table) time(k tick) int64  { return t.epoch + int64(k)<<tickBits }
 
 func (t *Table) alive(r Ref) bool {
-	return r.Scope != 0 && t.scopes[r.Index] == r.Scope && t.sessions[r.Index].state == stateActive
+	return r.Scope != 0 && t.tags[r.Index].scope == r.Scope && t.sessions[r.Index].state == stateActive
 }
 
 // intern gives an APN its number.
@@ -404,19 +530,16 @@ func (t *Table) create(v Version) uint32 {
 	}
 	s := t.free
 	if s != 0 {
-		t.free = t.sessions[s].next
+		t.free = t.identities.next[s]
+		t.identities.next[s] = 0
 	} else {
 		t.used++
 		s = t.used
 	}
-	if t.serial++; t.serial == 0 {
-		t.serial = 1
-	}
-	t.sessions[s] = Session{
-		Created: t.now, Seen: t.now, signalled: t.now,
-		Scope: t.serial, Version: v, state: stateActive,
-	}
-	t.scopes[s] = t.serial
+	t.serial = t.serial%MaxScope + 1
+	t.sessions[s] = record{created: t.clock, seen: t.clock, signalled: t.clock, Version: v, state: stateActive}
+	t.tags[s] = tag{scope: t.serial}
+	t.scopes.add(s)
 	t.active++
 	t.counters.Created++
 	return s
@@ -439,18 +562,21 @@ func (t *Table) detach(s uint32) {
 		t.active--
 	}
 	t.control.deleteAll(s)
-	t.identities.deleteAll(s)
-	t.users.deleteAll(s)
-	t.sessions[s].keyed = false
+	t.withdraw(s)
+	t.unlistUser(s, familyV4)
+	t.unlistUser(s, familyV6)
 }
 
 // release frees a session's record at once.
 func (t *Table) release(s uint32) {
 	t.detach(s)
 	t.user.deleteAll(s)
-	t.sessions[s] = Session{next: t.free}
-	t.scopes[s] = 0
-	t.free = s
+	if t.tags[s].met {
+		t.remember(t.tags[s].scope, &t.sessions[s])
+	}
+	t.scopes.remove(s)
+	t.sessions[s], t.tags[s] = record{}, tag{}
+	t.identities.next[s], t.free = t.free, s
 }
 
 // lingerOn lets a session (k zero) or one of its endpoints go after a while.
@@ -469,7 +595,7 @@ func (t *Table) goOne() {
 	t.lingerStart++
 	s := l.ref.Index
 	if l.k == (key{}) {
-		if t.scopes[s] == l.ref.Scope && t.sessions[s].state == stateEnding {
+		if t.tags[s].scope == l.ref.Scope && t.sessions[s].state == stateEnding {
 			t.release(s)
 		}
 		return
@@ -516,12 +642,12 @@ func (t *Table) evict(except uint32) bool {
 	return true
 }
 
-// sooner reports whether s is to be evicted before o.
-func (s *Session) sooner(o *Session) bool {
-	if s.carried != o.carried {
-		return o.carried
+// sooner reports whether r is to be evicted before o.
+func (r *record) sooner(o *record) bool {
+	if r.is(flagCarried) != o.is(flagCarried) {
+		return o.is(flagCarried)
 	}
-	return s.Seen < o.Seen
+	return r.seen < o.seen
 }
 
 // noteUse takes the marks of the user plane over into Seen.
@@ -529,7 +655,8 @@ func (t *Table) noteUse(s uint32) {
 	for i := t.user.first(s); i >= 0; i = t.user.older(i) {
 		if e := &t.user.entries[i]; e.flags&flagUsed != 0 {
 			e.flags &^= flagUsed
-			t.sessions[s].Seen, t.sessions[s].carried = t.now, true
+			t.sessions[s].seen = t.clock
+			t.sessions[s].flags |= flagCarried
 		}
 	}
 }
@@ -547,9 +674,10 @@ func (t *Table) Advance(now int64) {
 		return
 	}
 	if t.now == 0 {
-		t.sweepAt = now
+		t.sweepAt, t.epoch = now, now
 	}
 	t.now = now
+	t.clock = tick((now - t.epoch) >> tickBits)
 	for t.lingerEnd != t.lingerStart && t.linger[t.lingerStart%uint64(len(t.linger))].due <= now {
 		t.goOne()
 	}
@@ -585,7 +713,7 @@ func (t *Table) sweep() {
 			continue
 		}
 		t.noteUse(s)
-		if t.now-t.sessions[s].Seen > idle {
+		if t.since(t.sessions[s].seen) > idle {
 			t.counters.Expired++
 			t.release(s)
 		}

@@ -14,7 +14,7 @@ import (
 // plane, else from the tunnel, else from a configured VLAN:
 //
 //	0                    one address space (Gi)
-//	1 … 1<<30            a session of the control plane: its serial number. The
+//	1 … gtp.MaxScope     a session of the control plane: its serial number. The
 //	                     address does not count then, so that a dual-stack
 //	                     handset is one subscriber
 //	gatewayScope | n     the gateway of a tunnel of which no session is known
@@ -35,13 +35,11 @@ func subscriberKey(scope uint32, a decode.Addr) uint64 {
 	return a.Prefix()
 }
 
-// identity is what the control plane says of a session's owner, kept beyond the
-// session's end for the records of its last flows.
+// identity is what the control plane says of a session's owner.
 type identity struct {
-	imsi  gtp.Digits
-	tac   uint32 // 0 is none
-	apn   gtp.APN
-	label uint8
+	imsi gtp.Digits
+	tac  uint32 // 0 is none
+	apn  gtp.APN
 }
 
 // Labels of the APN counters: the configured ones come after these.
@@ -57,21 +55,10 @@ const (
 type sessions struct {
 	table  *gtp.Table
 	labels map[string]uint8 // of listed APNs, by name
-	// known says by session index for which scope the identity was taken.
-	known []knownSession
-	// young and old are identities by scope. When young is full it becomes
-	// old: an identity is forgotten after one to two times the table's size
-	// of further sessions.
-	young, old map[uint32]identity
-	most       int
+	most   int              // sessions
 
 	// tunnelled packets with and without a known session
 	identified, anonymous uint64
-}
-
-type knownSession struct {
-	scope uint32
-	label uint8
 }
 
 func newSessions(memory int64, apns []string, seed uint64) (*sessions, error) {
@@ -82,7 +69,6 @@ func newSessions(memory int64, apns []string, seed uint64) (*sessions, error) {
 	}
 	s := &sessions{
 		table: table, labels: map[string]uint8{}, most: cfg.Sessions,
-		young: map[uint32]identity{}, old: map[uint32]identity{},
 	}
 	for i, apn := range apns {
 		s.labels[strings.ToLower(apn)] = uint8(apnListed + i)
@@ -130,48 +116,37 @@ func (s *sessions) owner(a decode.Addr) (scope uint32, label uint8, ok bool) {
 	return ref.Scope, s.label(ref), true
 }
 
-// label returns the label of the session's APN.
+// label returns the label of the session's APN: that of its first packet, kept as
+// the session's note.
 func (s *sessions) label(ref gtp.Ref) uint8 {
-	for int(ref.Index) >= len(s.known) {
-		s.known = append(s.known, make([]knownSession, max(1024, len(s.known)))...)
+	if label := s.table.Note(ref); label != 0 {
+		return label
 	}
-	k := &s.known[ref.Index]
-	if k.scope != ref.Scope {
-		*k = knownSession{ref.Scope, s.learn(ref)}
-	}
-	return k.label
+	return s.learn(ref)
 }
 
-// learn keeps the identity of a session that is met for the first time.
+// learn finds the label of a session whose first packet this is.
 func (s *sessions) learn(ref gtp.Ref) (label uint8) {
 	session := s.table.Session(ref)
 	if session == nil {
 		return apnUnknown
 	}
-	id := identity{imsi: session.IMSI, apn: session.APN, label: apnOther}
-	if tac, ok := session.IMEI.TAC(); ok {
-		id.tac = tac
+	label, listed := s.labels[s.table.APNName(session.APN)]
+	if !listed {
+		label = apnOther
 	}
-	if l, ok := s.labels[s.table.APNName(session.APN)]; ok {
-		id.label = l
-	}
-	if len(s.young) >= s.most {
-		s.young, s.old = map[uint32]identity{}, s.young
-	}
-	s.young[ref.Scope] = id
-	return id.label
+	s.table.SetNote(ref, label)
+	return label
 }
 
-// identity returns what is known of a scope's owner.
+// identity says of a scope's owner what the control plane knows, for a while beyond
+// the session's end too: its last flows end later.
 func (s *sessions) identity(scope uint32) (identity, bool) {
 	if !bySession(scope) {
 		return identity{}, false
 	}
-	if id, ok := s.young[scope]; ok {
-		return id, true
-	}
-	id, ok := s.old[scope]
-	return id, ok
+	o, ok := s.table.Owner(scope)
+	return identity{o.IMSI, o.TAC, o.APN}, ok
 }
 
 func (s *sessions) snapshot(to *GTPSnapshot) {
