@@ -163,7 +163,7 @@ func (t *Table) claim(s uint32, e *Endpoint) uint32 {
 // retag notes what an endpoint is. What GTP-C or its own node (PFCP) says of it
 // is worth more than what a FAR that sends to it says.
 func (t *Table) retag(o *entry, s uint32, e *Endpoint) {
-	o.flags &= flagUsed | flagWide
+	o.flags &= flagUsed
 	dir := e.Direction
 	if dir == DirectionUnknown && e.slot == slotFar {
 		dir = t.farDirection(s, e.ref)

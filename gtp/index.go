@@ -10,17 +10,24 @@ import (
 // key of an endpoint: the address of its node, and the TEID or SEID.
 type key struct{ hi, lo, id uint64 }
 
-// narrow keys are those of IPv4 nodes and 32-bit identifiers: nearly all. They
-// fit into an entry; a wide one takes a place more.
-func (k key) narrow() bool { return k.hi == 0 && k.lo>>32 == 0xffff && k.id>>32 == 0 }
+// word is a narrow key: an IPv4 node and a 32-bit identifier, as nearly all are.
+// Other keys are wide and take a place more in the table. 240.0.0.0/4, which no
+// node has (RFC 1112 section 4), is what tells the two apart in an entry.
+const wide = 0xf << 28
+
+func narrow(a Addr) bool { return a.Hi == 0 && a.Lo-v4Prefix < wide }
+
+func (k key) word() (word uint64, ok bool) {
+	return k.lo<<32 | k.id, narrow(Addr{k.hi, k.lo}) && k.id>>32 == 0
+}
 
 // entry says which session an endpoint belongs to. Entries fill their memory from
 // its beginning and never move: 24 bytes each and 4 of the chains' heads, and of
 // a wide key 24 more.
 type entry struct {
-	// node is the IPv4 address, or the place that has the rest of a wide key.
-	node    uint32
-	id      uint32 // the lower half
+	// word is a narrow key. Of a wide one it has the lower half of the
+	// identifier, and above that the place of the rest, marked wide.
+	word    uint64
 	session uint32
 	chain   uint32 // next of its hash chain, or of the free places
 	own     uint32 // next older one of its session
@@ -36,22 +43,29 @@ const (
 	flagTentative             // asked for and not answered yet
 	flagOld                   // replaced, resolves for a little longer
 	flagMark                  // about to be replaced by the message at hand
-	flagWide                  // node is the place of the rest of the key
 )
 
-// rest is the part of a wide key that its entry has no room for.
-func (e *entry) rest() (hi, lo uint64, id uint32) {
-	return uint64(e.node)<<32 | uint64(e.id), uint64(e.chain)<<32 | uint64(e.own),
-		uint32(e.slot) | uint32(e.bearer)<<8 | uint32(e.dir)<<16 | uint32(e.flags)<<24
+// rest is the place of the rest of a wide key, 0 where the key is narrow.
+func (e *entry) rest() uint32 {
+	if e.word < wide<<32 {
+		return 0
+	}
+	return uint32(e.word>>32) &^ wide
 }
 
-// restOf is an entry that holds that part, and belongs to no session.
+// restOf is what an entry has no room for, as an entry that belongs to no session.
 func restOf(k key) entry {
 	id := uint32(k.id >> 32)
 	return entry{
-		node: uint32(k.hi >> 32), id: uint32(k.hi), chain: uint32(k.lo >> 32), own: uint32(k.lo),
+		word: k.hi, chain: uint32(k.lo >> 32), own: uint32(k.lo),
 		slot: slot(id), bearer: uint8(id >> 8), dir: Direction(id >> 16), flags: uint8(id >> 24),
 	}
+}
+
+// keyOf returns the key that restOf took apart. id is its identifier's lower half.
+func (e *entry) keyOf(id uint32) key {
+	high := uint32(e.slot) | uint32(e.bearer)<<8 | uint32(e.dir)<<16 | uint32(e.flags)<<24
+	return key{e.word, uint64(e.chain)<<32 | uint64(e.own), uint64(high)<<32 | uint64(id)}
 }
 
 // index finds sessions by their endpoints, and a session's endpoints. A key may
@@ -109,19 +123,27 @@ func (x *index) close() {
 // hash of a key. The seed is secret to whoever sends the TEIDs: keys cannot be
 // made to pile up.
 func (x *index) hash(k key) uint32 {
-	word := k.lo<<32 | k.id
-	if !k.narrow() {
-		word = x.fold(k)
+	word, ok := k.word()
+	if !ok {
+		h, l := bits.Mul64(k.lo^x.seed[1], k.hi^x.seed[2])
+		h, l = bits.Mul64(h^l^k.id, x.seed[2])
+		word = h ^ l
 	}
+	return x.hashWord(word)
+}
+
+func (x *index) hashWord(word uint64) uint32 {
 	h, l := bits.Mul64(word^x.seed[0], x.seed[1])
 	return uint32(h ^ l)
 }
 
-func (x *index) fold(k key) uint64 {
-	h, l := bits.Mul64(k.lo^x.seed[1], k.hi^x.seed[2])
-	h, l = bits.Mul64(h^l^k.id, x.seed[2])
-	return h ^ l
-}
+// findWord returns the place of the first entry for a narrow key, 0 for none.
+func (x *index) findWord(word uint64) uint32 { return x.searchWord(x.head(word), word) }
+
+// touchWord loads what findWord will read first.
+func (x *index) touchWord(word uint64) uint64 { return x.entries[x.head(word)].word }
+
+func (x *index) head(word uint64) uint32 { return x.chains.heads[x.chains.of(x.hashWord(word))] }
 
 // find returns the place of k's first entry, or -1.
 func (x *index) find(k key) int { return x.search(x.chains.heads[x.chains.of(x.hash(k))], k) }
@@ -130,39 +152,33 @@ func (x *index) find(k key) int { return x.search(x.chains.heads[x.chains.of(x.h
 func (x *index) next(i int, k key) int { return x.search(x.entries[i].chain, k) }
 
 func (x *index) search(at uint32, k key) int {
-	if !k.narrow() {
-		return x.searchWide(at, k)
+	if word, ok := k.word(); ok {
+		return placeOf(x.searchWord(at, word))
 	}
-	node, id := uint32(k.lo), uint32(k.id)
-	for at != 0 {
-		e := &x.entries[at]
-		if e.id == id && e.node == node && e.flags&flagWide == 0 {
-			return int(at)
-		}
-		at = e.chain
+	for at != 0 && x.key(int(at)) != k {
+		at = x.entries[at].chain
 	}
-	return -1
+	return placeOf(at)
 }
 
-func (x *index) searchWide(at uint32, k key) int {
+func (x *index) searchWord(at uint32, word uint64) uint32 {
 	for at != 0 {
 		e := &x.entries[at]
-		if e.id == uint32(k.id) && e.flags&flagWide != 0 && x.key(int(at)) == k {
-			return int(at)
+		if e.word == word {
+			break
 		}
 		at = e.chain
 	}
-	return -1
+	return at
 }
 
 // key of the entry at i.
 func (x *index) key(i int) key {
 	e := &x.entries[i]
-	if e.flags&flagWide == 0 {
-		return key{0, v4Prefix | uint64(e.node), uint64(e.id)}
+	if rest := e.rest(); rest != 0 {
+		return x.entries[rest].keyOf(uint32(e.word))
 	}
-	hi, lo, id := x.entries[e.node].rest()
-	return key{hi, lo, uint64(id)<<32 | uint64(e.id)}
+	return key{0, v4Prefix | e.word>>32, e.word & (1<<32 - 1)}
 }
 
 // findOf returns the place of session's entry for k, or -1.
@@ -180,12 +196,13 @@ func (x *index) full() bool { return x.n >= x.max || x.vacant < 2 }
 func (x *index) insert(k key, session uint32) *entry {
 	at := x.take()
 	e := &x.entries[at]
-	*e = entry{node: uint32(k.lo), id: uint32(k.id), session: session, own: x.heads[session]}
-	if !k.narrow() {
+	word, ok := k.word()
+	if !ok {
 		rest := x.take()
 		x.entries[rest] = restOf(k)
-		e.node, e.flags = rest, flagWide
+		word = uint64(wide|rest)<<32 | uint64(uint32(k.id))
 	}
+	*e = entry{word: word, session: session, own: x.heads[session]}
 	x.append(x.chains.of(x.hash(k)), at)
 	x.heads[session] = at
 	x.counts[session]++
@@ -250,8 +267,8 @@ func (x *index) delete(i int) {
 	*at = e.own
 	x.counts[e.session]--
 	x.n--
-	if e.flags&flagWide != 0 {
-		x.give(e.node)
+	if rest := e.rest(); rest != 0 {
+		x.give(rest)
 	}
 	x.give(place)
 }
@@ -297,9 +314,4 @@ func (x *index) giveAll(from, to uint32) {
 	x.heads[to] = x.heads[from]
 	x.counts[to] += x.counts[from]
 	x.heads[from], x.counts[from] = 0, 0
-}
-
-// touch loads what find will read first.
-func (x *index) touch(k key) uint64 {
-	return uint64(x.entries[x.chains.heads[x.chains.of(x.hash(k))]].id)
 }

@@ -98,7 +98,7 @@ func (x *index) invariants(t *Table) string {
 			continue // free, or the rest of a wide key
 		}
 		n++
-		if e.flags&flagWide != 0 {
+		if e.rest() != 0 {
 			wide++
 		}
 		if t.sessions[e.session].state == stateFree {

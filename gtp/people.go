@@ -92,7 +92,7 @@ func (t *Table) user64(item uint32) uint64 {
 	return r.ue6
 }
 
-func (t *Table) userHash(item uint32) uint32     { return t.addressHash(t.user64(item)) }
+func (t *Table) userHash(item uint32) uint32    { return t.addressHash(t.user64(item)) }
 func (t *Table) addressHash(user uint64) uint32 { return t.mix(user, 0) }
 
 // listUser lets s be found by its address, and ends sessions that had it before.

@@ -71,6 +71,8 @@ const (
 	maxSharing = 16
 
 	lingerPlaces = 1 << 14
+
+	maxSessions = 1 << 26 // endpoints are numbered with 28 bits
 )
 
 // perSession is how many endpoints of the user plane, and of the control plane,
@@ -103,7 +105,7 @@ func (c Config) Bytes() int64 {
 // ForMemory returns c with Sessions as many as fit into a budget in bytes, the
 // rest by default.
 func (c Config) ForMemory(budget int64) Config {
-	low, high := 64, 1<<28
+	low, high := 64, maxSessions
 	for low < high {
 		c.Sessions = (low + high + 1) / 2
 		c.Endpoints, c.Exchanges = 0, 0
@@ -323,7 +325,7 @@ type lingering struct {
 // Close gives the memory back.
 func New(c Config) (*Table, error) {
 	c = c.withDefaults()
-	if c.Sessions > 1<<28 || c.Endpoints > 1<<30 || c.Exchanges > 1<<30 || c.APNs > 1<<15 {
+	if c.Sessions > maxSessions || c.Endpoints >= wide>>4 || c.Exchanges > 1<<30 || c.APNs > 1<<15 {
 		return nil, fmt.Errorf("gtp: table of %d sessions, %d endpoints, %d exchanges, %d APNs is too large; lower the caps", c.Sessions, c.Endpoints, c.Exchanges, c.APNs)
 	}
 	t := &Table{
@@ -398,8 +400,13 @@ func (t *Table) ByTEID(dst Addr, teid uint32) (r Ref, d Direction, ok bool) {
 	if t.user.n == 0 {
 		return Ref{}, DirectionUnknown, false // no control plane on this tap: spare the wait for memory
 	}
-	i := t.user.find(key{dst.Hi, dst.Lo, uint64(teid)})
-	if i < 0 {
+	i := uint32(0)
+	if narrow(dst) {
+		i = t.user.findWord(dst.Lo<<32 | uint64(teid))
+	} else {
+		i = uint32(max(t.user.find(key{dst.Hi, dst.Lo, uint64(teid)}), 0))
+	}
+	if i == 0 {
 		return Ref{}, DirectionUnknown, false
 	}
 	e := &t.user.entries[i]
@@ -412,10 +419,10 @@ func (t *Table) ByTEID(dst Addr, teid uint32) (r Ref, d Direction, ok bool) {
 // Touch loads what ByTEID will read first, so that the loads of a batch overlap.
 // The result only keeps the compiler from dropping the load.
 func (t *Table) Touch(dst Addr, teid uint32) uint64 {
-	if t.user.n == 0 {
+	if t.user.n == 0 || !narrow(dst) {
 		return 0
 	}
-	return t.user.touch(key{dst.Hi, dst.Lo, uint64(teid)})
+	return t.user.touchWord(dst.Lo<<32 | uint64(teid))
 }
 
 // ByUE finds the session of a user address outside of tunnels, as on Gi. apn
