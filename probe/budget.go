@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/gtp"
 )
 
 // partitions is fixed, so that results hang neither on the number of shards
@@ -59,18 +60,43 @@ type budget struct {
 	sides     int   // connections whose orientation is remembered, a generation
 }
 
-// What every engine needs whole, because it tells of all subscribers, may take
-// so much of the memory of all engines together, in percent; of one, it takes
-// wholeShare.
+// What every engine needs whole, because it tells of all subscribers: sessions
+// and rosters, in percent of the memory. Those of all engines together may take
+// mostWhole.
 const (
-	wholeShare = 6 // the sessions' 4 and the rosters' 2
-	mostWhole  = 24
+	sessionShare = 5
+	rosterShare  = 2
+	mostWhole    = 28
 )
+
+// country is the memory that holds ten million flows and fifty million entries.
+// Of what goes beyond, sessions get all until there is room for countrySessions:
+// a tap that sees tunnels then needs a seventh more than one that does not.
+const (
+	country         = 6 << 30
+	countrySessions = 5_000_000
+)
+
+// whole is what of memory sessions and rosters of each engine take.
+func whole(memory, engines int64) (sessions, roster int64) {
+	hundredth := memory / 100
+	sessions, roster = hundredth*sessionShare, hundredth*rosterShare
+	if beyond := memory - country; beyond > 0 {
+		full := gtp.Config{Sessions: countrySessions}.Bytes()
+		sessions = max(sessions, min(country/100*sessionShare+beyond/100*(100/engines-rosterShare), full))
+	}
+	if most := hundredth * mostWhole / engines; sessions+roster > most {
+		roster = min(roster, most*rosterShare/(sessionShare+rosterShare))
+		sessions = most - roster
+	}
+	return sessions, roster
+}
 
 // plan divides memory among the tables of so many engines, which have the same
 // each. Flows and DNS entries get the most: by experience a busy tap holds five
 // entries a flow. 6 GiB hold ten million flows and fifty million entries, with
-// the fiftieth of room besides that partitions of unequal size need.
+// the fiftieth of room besides that partitions of unequal size need, and 1.25
+// million sessions; 7 GiB hold five million sessions with them.
 //
 // All tables together never take more than memory, but for three things that are
 // small beside it: a table that doubles is there twice for the blink of an eye,
@@ -82,15 +108,14 @@ func plan(memory int64, engines int) (budget, error) {
 		return budget{}, fmt.Errorf("a memory budget of %d MiB is too small; give at least %d MiB (--memory)", memory>>20, least>>20)
 	}
 	n := int64(engines)
-	hundredth := memory / 100
-	known := min(hundredth, hundredth*mostWhole/wholeShare/n)
-	one := (hundredth*100 - known*wholeShare*n) / (100 - wholeShare) / n // a hundredth of what is left to an engine
+	sessions, roster := whole(memory, n)
+	one := (memory - (sessions+roster)*n) / (100 - sessionShare - rosterShare) / n // a hundredth, of what is left to an engine
 	permille := func(share int64) int64 { return one * share / 10 }
 	part := func(share, cost, least int64) int { return int(max(permille(share)/partitions/cost, least)) }
 	return budget{
 		flows:       min(max(flowsIn(permille(477)/partitions), 16), mostFlows),
-		entries:     part(336, entryCost, 16),
-		names:       part(40, nameCost, 16),
+		entries:     part(333, entryCost, 16),
+		names:       part(39, nameCost, 16),
 		subscribers: presenceIn(permille(22) / partitions),
 		holes:       part(10, holesCost, 16),
 		hellos:      part(10, helloCost, 2),
@@ -98,8 +123,8 @@ func plan(memory int64, engines int) (budget, error) {
 		dnsLong:     part(4, dnsLongCost, 1),
 		late:        int(powerOfTwo(permille(4) / partitions / lateSize)),
 		fragments:   int(min(one, maxFragments)),
-		sessions:    known * 4,
-		roster:      max(int(known/rosterCost), 1024),
+		sessions:    sessions,
+		roster:      max(int(roster/2/rosterCost), 1024),
 		allServer:   presenceIn(permille(14) * n / 2), // and as much for their networks, at most
 		sides:       int(powerOfTwo(permille(10) / sideCost)),
 	}, nil

@@ -74,6 +74,33 @@ func TestPlanOfACountry(t *testing.T) {
 	}
 }
 
+// TestPlanOfSessions holds that what a country's tap of tunnels needs besides, five
+// million sessions, takes less than a gigabyte more, and that no less memory
+// holds more of anything.
+func TestPlanOfSessions(t *testing.T) {
+	var before budget
+	for memory := int64(512 << 20); memory <= 32<<30; memory += 512 << 20 {
+		b, err := plan(memory, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if full := b.full(1); full > memory {
+			t.Errorf("%d MiB: tables add up to %d MiB", memory>>20, full>>20)
+		}
+		if b.flows < before.flows || b.entries < before.entries || b.sessions < before.sessions || b.roster < before.roster {
+			t.Errorf("%d MiB: %+v, of less memory %+v", memory>>20, b, before)
+		}
+		before = b
+		sessions := gtp.Config{}.ForMemory(b.sessions).Sessions
+		if least := map[int64]int{1: 200_000, 6: 1_250_000, 7: 5_000_000}[memory>>30]; sessions < least {
+			t.Errorf("%d MiB: %d sessions, want %d", memory>>20, sessions, least)
+		}
+		if memory >= 6<<30 && (b.flows*partitions < 10_200_000 || b.entries*partitions < 51_000_000) {
+			t.Errorf("%d MiB: %d flows, %d entries", memory>>20, b.flows*partitions, b.entries*partitions)
+		}
+	}
+}
+
 // TestPlanIsKept holds that an engine reserves no more than it was given: what is
 // reserved from the start, and what grows, at its full size.
 func TestPlanIsKept(t *testing.T) {
