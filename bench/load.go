@@ -15,7 +15,9 @@ import (
 type phase int
 
 const (
-	answering phase = iota // DNS answers fill the map
+	attaching phase = iota // the control plane fills the table of sessions
+	looking                // a packet in each session's tunnel
+	answering              // DNS answers fill the map
 	opening                // handshakes and first payloads fill the flow table
 	visiting               // segments of random live flows
 	over
@@ -60,6 +62,8 @@ type load struct {
 	total int // frames so far
 	ipID  uint16
 	order permutation
+	// attached is the order in which sessions are looked at.
+	attached permutation
 
 	// turned is called before the first frame of a phase, and at the end.
 	turned func(phase)
@@ -72,18 +76,30 @@ type load struct {
 func newLoad(s State, turned func(phase), clock func() time.Duration) *load {
 	l := &load{
 		State: s, messages: (s.Entries + perAnswer - 1) / perAnswer, turned: turned, clock: clock,
-		order: newPermutation(s.Flows, s.Seed), at: -1,
+		order: newPermutation(s.Flows, s.Seed), attached: newPermutation(s.Sessions, s.Seed), at: -1,
 	}
 	// All within three minutes of packet time: under every idle time-out.
-	l.gap = min(int64(time.Microsecond), 3*int64(time.Minute)/int64(max(l.size(answering)+l.size(opening)+l.size(visiting), 1)))
+	l.gap = min(int64(time.Microsecond), 3*int64(time.Minute)/int64(max(l.frameCount(), 1)))
 	l.gap = max(l.gap, 1)
 	l.turn()
 	return l
 }
 
+// frameCount is how many frames there are in all.
+func (l *load) frameCount() (n int) {
+	for p := range over {
+		n += l.size(p)
+	}
+	return n
+}
+
 // size is how many frames a phase has.
 func (l *load) size(p phase) int {
 	switch p {
+	case attaching:
+		return 2 * l.Sessions
+	case looking:
+		return l.Sessions
 	case answering:
 		return l.messages
 	case opening:
@@ -120,6 +136,12 @@ func (l *load) Next(b *capture.Batch) error {
 	for range min(batchFrames, l.size(l.at)-l.n) {
 		var n, wire int
 		switch l.at {
+		case attaching:
+			n = l.attach(buf, l.n)
+			wire = n
+		case looking:
+			n = l.look(buf, l.n)
+			wire = n
 		case answering:
 			n = l.answer(buf, l.n)
 			wire = n

@@ -25,6 +25,9 @@ type State struct {
 	Flows int
 	// Entries of the DNS map, likewise, rounded up to whole answers of 4.
 	Entries int
+	// Sessions of the control plane, of as many subscribers; 0 where nothing is
+	// tunnelled. Their subscribers are then known by session.
+	Sessions int
 	// Names that the entries have. Every one of the engine's 64 partitions
 	// holds those that its subscribers asked for.
 	Names int
@@ -57,6 +60,8 @@ func (s *State) Check() error {
 		return fmt.Errorf("%d flows: choose 1 to %d, and no more than 50000 a subscriber", s.Flows, 1<<30)
 	case s.Entries < 0 || s.Entries > 1<<30:
 		return fmt.Errorf("%d entries: choose 0 to %d", s.Entries, 1<<30)
+	case s.Sessions < 0 || s.Sessions > s.Subscribers:
+		return fmt.Errorf("%d sessions: choose 0 to %d, one a subscriber", s.Sessions, s.Subscribers)
 	case s.Names < 1 || s.Names > MaxNames || s.Entries/perAnswer/s.Subscribers >= s.Names:
 		return fmt.Errorf("%d names: choose more than a subscriber's %d answers, and no more than %d", s.Names, s.Entries/perAnswer/s.Subscribers, MaxNames)
 	case s.IPv6 < 0 || s.IPv6 > 1:
@@ -97,6 +102,13 @@ type Result struct {
 	Entries      int `json:"entries"`
 	EntriesLimit int `json:"entries_limit"`
 	Names        int `json:"names"`
+	// Sessions of the control plane, and the engine's room for them. Those that
+	// found none pushed out others: SessionsEvicted. Identified is how many of
+	// the packets in tunnels, one a session, were found to be of one.
+	Sessions        int    `json:"sessions"`
+	SessionsLimit   int    `json:"sessions_limit"`
+	SessionsEvicted uint64 `json:"sessions_evicted"`
+	Identified      uint64 `json:"identified_packets"`
 	// Evictions of flows and entries; Forgotten servers of the roster, which
 	// only other subscribers' evidence rests on; Refusals are what found no
 	// room in any other table.
@@ -116,6 +128,13 @@ type Result struct {
 	// its record and index, names, presence and all else included.
 	PerFlow  float64 `json:"bytes_per_flow"`
 	PerEntry float64 `json:"bytes_per_entry"`
+	// PerSession likewise, its tunnel endpoints included.
+	PerSession float64 `json:"bytes_per_session"`
+
+	// Attaching is what a message of the control plane costs, two a session;
+	// Looking a packet in the tunnel of a random session.
+	Attaching Cost `json:"filling_sessions"`
+	Looking   Cost `json:"looking_up_sessions"`
 
 	Answers Cost `json:"filling_dns"`
 	Opening Cost `json:"filling_flows"`
@@ -191,10 +210,14 @@ func (m *meter) turned(p phase) {
 	now, peak := residentMemory()
 	m.marks[p] = mark{processTime(), now}
 	m.pauses[p] = readPauses()
-	if m.load != nil && p > answering {
+	if m.load != nil && p > attaching {
 		m.forges[p-1] = m.forge
 	}
 	switch p {
+	case attaching, looking:
+		if m.state.Sessions > 0 && p == attaching {
+			m.say(fmt.Sprintf("%d sessions", m.state.Sessions))
+		}
 	case answering:
 		m.say(fmt.Sprintf("%d DNS answers", m.answers()))
 	case opening:
@@ -216,6 +239,9 @@ func (m *meter) catchUp() {
 	for range 200 {
 		s := m.engine.Snapshot()
 		worked := s.DNS.Responses + s.Duplicates
+		for _, n := range s.GTP.Messages {
+			worked += n
+		}
 		for i := range s.Classes {
 			worked += s.Classes[i].Packets[flows.Up] + s.Classes[i].Packets[flows.Down]
 		}
@@ -256,10 +282,12 @@ func (m *meter) measure(resident, peak uint64) *Result {
 		Flows: t.Flows, FlowsLimit: t.FlowsCap, Entries: t.Entries, EntriesLimit: t.EntriesCap, Names: t.Names,
 		Evictions: t.FlowsEvicted + t.EntriesEvicted, Forgotten: t.RosterEvicted,
 		Refusals: t.NamesRefused + t.PresenceRefused + t.StreamsRefused + t.HolesDropped,
-		Empty:    m.marks[answering].resident, Resident: resident, Peak: peak,
+		Sessions: s.GTP.Sessions, SessionsLimit: t.SessionsCap, SessionsEvicted: s.GTP.Evicted, Identified: s.GTP.Identified,
+		Attaching: m.cost(attaching), Looking: m.cost(looking),
+		Empty: m.marks[attaching].resident, Resident: resident, Peak: peak,
 		Answers: m.cost(answering), Opening: m.cost(opening), Full: m.cost(visiting),
 		Pauses:        pausesBetween(m.pauses[visiting], m.pauses[over]),
-		FillingPauses: pausesBetween(m.pauses[answering], m.pauses[visiting]),
+		FillingPauses: pausesBetween(m.pauses[attaching], m.pauses[visiting]),
 	}
 	for i := range s.Classes {
 		r.Named += s.Classes[i].Named[classify.EvidenceDNS]
@@ -269,6 +297,9 @@ func (m *meter) measure(resident, peak uint64) *Result {
 	}
 	if t.Entries > 0 {
 		r.PerEntry = float64(r.Answers.Grown) / float64(t.Entries)
+	}
+	if s.GTP.Sessions > 0 {
+		r.PerSession = float64(r.Attaching.Grown) / float64(s.GTP.Sessions)
 	}
 	r.Collections, r.CollectorShare = collector()
 	return r

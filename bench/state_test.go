@@ -11,6 +11,7 @@ import (
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -55,6 +56,8 @@ func TestState(t *testing.T) {
 		func(s *State) { s.Flows = 700 },  // fewer than subscribers
 		func(s *State) { s.Flows = 1024 }, // a power of two
 		func(s *State) { s.Packets = 0 },
+		func(s *State) { s.Sessions = s.Subscribers },
+		func(s *State) { s.Sessions = s.Subscribers / 3 },
 	} {
 		s := small()
 		change(&s)
@@ -66,7 +69,14 @@ func TestState(t *testing.T) {
 		if r.Flows != s.Flows || r.Entries != s.Entries || r.Named != uint64(s.Flows) || r.Evictions+r.Refusals+r.Forgotten != 0 {
 			t.Errorf("%+v: %d flows, %d entries, %d named, %d evictions, %d refusals, %d forgotten", s, r.Flows, r.Entries, r.Named, r.Evictions, r.Refusals, r.Forgotten)
 		}
-		if want := 3; phases != want {
+		if r.Sessions != s.Sessions || r.Identified != uint64(s.Sessions) || r.SessionsEvicted != 0 || r.Attaching.Packets != 2*s.Sessions {
+			t.Errorf("%+v: %d sessions, %d packets identified, %d evicted, %d messages", s, r.Sessions, r.Identified, r.SessionsEvicted, r.Attaching.Packets)
+		}
+		want := 3
+		if s.Sessions > 0 {
+			want++
+		}
+		if phases != want {
 			t.Errorf("%+v: %d phases were announced, want %d", s, phases, want)
 		}
 		if r.Answers.Nanoseconds <= 0 || r.Opening.Nanoseconds <= 0 || s.Packets > 0 && r.Full.Nanoseconds <= 0 {
@@ -149,8 +159,9 @@ func TestLoadAllocatesNothing(t *testing.T) {
 	s := small()
 	s.Entries, s.Flows, s.Packets = 4_000_000, 1_000_000, 10_000_000
 	s.Names = 1 << 20
+	s.Sessions, s.Subscribers = 1_000_000, 1_000_000
 	var b capture.Batch
-	for p := answering; p < over; p++ {
+	for p := attaching; p < over; p++ {
 		l := newLoad(s, func(phase) {}, func() time.Duration { return 0 })
 		for l.at < p {
 			l.turn()
@@ -205,7 +216,7 @@ func TestCheck(t *testing.T) {
 		func(s *State) { s.Subscribers = 0 }, func(s *State) { s.Subscribers = MaxSubscribers + 1 },
 		func(s *State) { s.Flows = 0 }, func(s *State) { s.Flows = 60_000_000 },
 		func(s *State) { s.Entries = -1 }, func(s *State) { s.Names = 0 }, func(s *State) { s.Names = 2 },
-		func(s *State) { s.IPv6 = 1.1 }, func(s *State) { s.Packets = -1 }, func(s *State) { s.Collections = -1 },
+		func(s *State) { s.IPv6 = 1.1 }, func(s *State) { s.Sessions = -1 }, func(s *State) { s.Sessions = s.Subscribers + 1 }, func(s *State) { s.Packets = -1 }, func(s *State) { s.Collections = -1 },
 	} {
 		s := small()
 		change(&s)
@@ -232,6 +243,44 @@ func TestPauses(t *testing.T) {
 	} {
 		if got := pausesBetween(c.before, c.now); got != c.want {
 			t.Errorf("%v to %v: %+v, want %+v", c.before.Counts, c.now.Counts, got, c.want)
+		}
+	}
+}
+
+// TestSessionsAreSound holds that every subscriber's session is the one that the
+// control plane spoke of: a flow of a subscriber outside of tunnels has it too.
+func TestSessionsAreSound(t *testing.T) {
+	s := small()
+	s.Sessions = s.Subscribers
+	var records, owned int
+	owners := map[string]bool{}
+	e, err := probe.New(probe.Config{
+		Shards: 1, Memory: s.Memory, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
+		DNSGrace: time.Second, DNSStale: time.Hour, Rules: classify.Builtin(), Dedup: 10 * time.Millisecond,
+		Hash: func(d gtp.Digits) string { return string(d.AppendDigits(nil)) },
+		Records: func(list []flows.Record) {
+			for i := range list {
+				records++
+				if r := &list[i]; r.APN == "internet" && len(r.IMSI) == 15 && len(r.TAC) == 8 {
+					owned++
+					owners[r.IMSI] = true
+				}
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLoad(s, func(phase) {}, func() time.Duration { return 0 })
+	if err := e.Run(context.Background(), l); err != nil {
+		t.Fatal(err)
+	}
+	if records < s.Flows || owned != records || len(owners) != s.Subscribers {
+		t.Errorf("%d of %d records have an owner, %d different of %d", owned, records, len(owners), s.Subscribers)
+	}
+	for v, n := range e.Snapshot().GTP.Malformed {
+		if (n != 0) != (gtp.Verdict(v) == gtp.OK) {
+			t.Errorf("%d messages are %v", n, gtp.Verdict(v))
 		}
 	}
 }

@@ -29,6 +29,7 @@ func newBench() *cobra.Command {
 func newBenchState() *cobra.Command {
 	s := bench.State{}
 	subscribers, flows, entries, names, packets := count(50_000), count(100_000), count(500_000), count(1000), count(2_000_000)
+	sessions := count(0)
 	memory := bytesize(256 << 20)
 	format := "table"
 	cmd := &cobra.Command{
@@ -43,19 +44,25 @@ then come packets of random live flows. At full state it prints
                      share of indexes, names and all else included
   ns a packet        of CPU time, user and system, all threads; what it takes to
                      forge the packets is measured apart and left out
+  sessions           with --sessions: bytes and time to make one, and look-ups a second
+                     of packets in their tunnels, in random order
   pauses             for the garbage collector while the tables fill and at full
                      state, and its share of the CPU time
 
 The defaults take a quarter of a gigabyte and a second or two. A country's tap of
-five million subscribers takes 6 GiB and about a minute: see the example. Segments
-are cut after their headers; nothing of a packet's payload is touched.
+five million subscribers takes 6 GiB and about a minute: see the examples. With
+--sessions the control plane speaks first (GTP-C, one session a subscriber), as on a
+tap of tunnels, and every packet is its session's; a session each takes 7 GiB.
+Segments are cut after their headers; nothing of a packet's payload is touched.
 
 What is random follows from --seed: two runs differ in their timings only.`,
 		Example: `  nametap bench state
-  nametap bench state --subscribers 5M --flows 10M --entries 50M --names 10K --packets 40M --memory 6G`,
+  nametap bench state --subscribers 5M --flows 10M --entries 50M --names 10K --packets 40M --memory 6G
+  nametap bench state --subscribers 5M --flows 10M --entries 50M --names 10K --sessions 5M --memory 7G`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.Subscribers, s.Flows, s.Entries, s.Names, s.Packets = int(subscribers), int(flows), int(entries), int(names), int(packets)
+			s.Sessions = int(sessions)
 			s.Memory = int64(memory)
 			switch {
 			case format != "table" && format != "json":
@@ -86,6 +93,7 @@ What is random follows from --seed: two runs differ in their timings only.`,
 	f.Var(&subscribers, "subscribers", "how many subscribers there are; K, M and G are thousands, millions and billions")
 	f.Var(&flows, "flows", "connections that live at the same time")
 	f.Var(&entries, "entries", "pairs of subscriber and server whose name is known")
+	f.Var(&sessions, "sessions", "subscribers that have a session of the control plane (GTP-C)")
 	f.Var(&names, "names", "distinct names that the DNS answers give")
 	f.Float64Var(&s.IPv6, "ipv6", 0.3, "share of subscribers with IPv6 alone, 0 to 1")
 	f.Var(&packets, "packets", "packets over random live flows, once all is there")
@@ -104,6 +112,9 @@ func stateTable(out io.Writer, r *bench.Result) error {
 	row("state", "%s subscribers, %s live flows of %s, %s DNS entries of %s, %s names",
 		thousands(r.Subscribers), thousands(r.Flows), thousands(r.FlowsLimit), thousands(r.Entries), thousands(r.EntriesLimit), thousands(r.Names))
 	row("named", "%s flows by DNS; %d evictions, %d servers forgotten, %d other things refused for want of room", thousands(int(r.Named)), r.Evictions, r.Forgotten, r.Refusals)
+	if r.Attaching.Packets > 0 {
+		row("sessions", "%s of %s, %.1f bytes each; %s evicted", thousands(r.Sessions), thousands(r.SessionsLimit), r.PerSession, thousands(int(r.SessionsEvicted)))
+	}
 	row("memory", "%s resident at full state, %s at most, %s before the first packet; budget %s", size(r.Resident), size(r.Peak), size(r.Empty), size(uint64(r.Budget)))
 	row("bytes", "%.1f a flow, %.1f a DNS entry", r.PerFlow, r.PerEntry)
 	phase := func(name string, c *bench.Cost, what string) {
@@ -111,6 +122,9 @@ func stateTable(out io.Writer, r *bench.Result) error {
 			row(name, "%.0f ns %s (%s of them; forging them took %.0f ns each)", c.Nanoseconds, what, thousands(c.Packets), c.Forging)
 		}
 	}
+	phase("filling sessions", &r.Attaching, "of CPU a message, two a session")
+	phase("look-ups", &r.Looking, fmt.Sprintf("of CPU a packet in a random tunnel, %s a second; %s found their session",
+		thousands(int(1e9/max(r.Looking.Nanoseconds, 1))), thousands(int(r.Identified))))
 	phase("filling DNS", &r.Answers, "of CPU an answer of 4 addresses")
 	phase("filling flows", &r.Opening, "of CPU a packet")
 	phase("full", &r.Full, "of CPU a packet")
