@@ -23,16 +23,6 @@ func (a Addr) Is4() bool { return a.Hi == 0 && a.Lo>>32 == 0xffff }
 // carries 0.0.0.0 where it asks for an address (TS 29.274 section 8.14).
 func (a Addr) IsZero() bool { return a.Hi == 0 && (a.Lo == 0 || a.Lo == v4Prefix) }
 
-// ueKey is the part of a user's address that nobody shares: an IPv4 address
-// whole, of an IPv6 address the /64, because a UE owns all of it (TS 23.401
-// section 5.3.1.2.2).
-func (a Addr) ueKey() Addr {
-	if a.Is4() {
-		return a
-	}
-	return Addr{Hi: a.Hi}
-}
-
 // Digits is an identity of up to 16 decimal digits, four bits a digit from the
 // top, filled up with 0xF. 0 is none. It prints as nothing: an identity leaves
 // the process only as a keyed hash, see Hasher.
