@@ -30,5 +30,11 @@
 // A Table belongs to one goroutine. Records hold no pointers, every table has
 // a cap, and the only clock is the packet time that is passed in. Nothing in
 // the package allocates for a message or for a look-up, except the first sight
-// of an APN.
+// of an APN or of a gateway.
+//
+// # Memory
+//
+// Records and endpoints fill their memory from its beginning and never move, and
+// the chains that find them grow one at a time: a table laid out for millions
+// takes what its sessions take, and no message waits for it to grow.
 package gtp
