@@ -542,6 +542,10 @@ func (t *Table) create(v Version) uint32 {
 	} else {
 		t.used++
 		s = t.used
+		if s == hugeFrom {
+			arena.AdviseHuge(t.sessions)
+			arena.AdviseHuge(t.tags)
+		}
 	}
 	t.serial = t.serial%MaxScope + 1
 	t.sessions[s] = record{created: t.clock, seen: t.clock, signalled: t.clock, Version: v, state: stateActive}
