@@ -25,7 +25,12 @@ const (
 const MinFlows = 16
 
 // wheelSlots are one second each; a longer time-out is re-inserted on its way.
-const wheelSlots = 4096
+// Behind them is a slot of flows that are due and have to wait for the next
+// Advance (Config.MostTimedOut).
+const (
+	wheelSlots = 4096
+	overdue    = wheelSlots
+)
 
 // Config of a Table.
 type Config struct {
@@ -37,6 +42,10 @@ type Config struct {
 	// HoleLists is the most connection directions whose missing segments are
 	// followed at the same time; more than 65534 are not used.
 	HoleLists int
+	// MostTimedOut is the most flows that one Advance ends, so that whoever
+	// keeps what OnEnd is told knows how much that can be; those beyond have to
+	// wait for the next. 0 is no limit.
+	MostTimedOut int
 	// OnEnd is called once for every flow, just before its record is used
 	// again. The flow's Reason is set.
 	OnEnd func(index uint32, f *Flow)
@@ -60,8 +69,7 @@ type Config struct {
 // there): in front of a struct of this size with pointers in it the runtime keeps a
 // word of its own.
 type Table struct {
-	entries  int
-	wheelMin int64 // no flow is due before this second
+	entries int
 
 	cfg  Config
 	high uint64 // hashHigh of IPv4 addresses
@@ -77,9 +85,11 @@ type Table struct {
 
 	trains [trainSlots]train
 
-	wheel    [wheelSlots]uint32
+	wheel    [wheelSlots + 1]uint32
+	wheelMin int64 // no flow is due before this second
 	wheelNow int64 // the second up to which the wheel has turned: the table's clock
 	advanced int64 // the second to which Advance came last
+	mayEnd   int   // flows that this Advance may still end
 	halfOpen list
 	closed   list
 
@@ -355,6 +365,9 @@ func (t *Table) evict() {
 // since it was put into the wheel is put back further on, as the wheel itself
 // would do; after a few of those any must do, so that no segment waits long.
 func (t *Table) soonest() uint32 {
+	if r := t.wheel[overdue]; r != 0 && t.due(r) < t.wheelNow {
+		return r
+	}
 	sec := max(t.wheelMin, t.wheelNow)
 	for tries := 0; sec < t.wheelNow+wheelSlots; {
 		r := t.wheel[sec%wheelSlots]
@@ -431,13 +444,18 @@ func (t *Table) clock(packet int64) uint32 {
 // silent for too long. It is to be called at least once a minute of packet time,
 // before the first segment of that minute; the more often, the sooner flows end,
 // to the second. Whenever it is called, a flow is never continued over a pause
-// longer than its time-out.
+// longer than its time-out. Where Config.MostTimedOut does not let all of them
+// end, the next call goes on, in the same second too.
 func (t *Table) Advance(now int64) {
 	sec := now / second
 	if sec == t.advanced {
 		return // whatever spoke since is due in a later second
 	}
-	t.advanced = sec
+	t.mayEnd = t.cfg.MostTimedOut
+	if t.mayEnd == 0 {
+		t.mayEnd = math.MaxInt
+	}
+	t.turn(overdue, sec)
 	t.expire(&t.halfOpen, sec)
 	t.expire(&t.closed, sec)
 	if t.entries == 0 {
@@ -446,29 +464,42 @@ func (t *Table) Advance(now int64) {
 	// After a jump of more than a turn every slot is due, once.
 	t.wheelNow = max(t.wheelNow, sec-wheelSlots)
 	for t.wheelNow < sec {
-		t.turn(sec)
+		t.turn(uint16(t.wheelNow%wheelSlots), sec)
 		t.wheelNow++
 	}
 	t.second.length = 0 // what clock said no longer holds
-}
-
-func (t *Table) expire(l *list, sec int64) {
-	for l.head != 0 && t.due(l.head) < sec {
-		t.end(l.head, EndIdle)
+	if t.mayEnd > 0 {
+		t.advanced = sec // nobody has to wait
 	}
 }
 
+func (t *Table) expire(l *list, sec int64) {
+	for l.head != 0 && t.mayEnd > 0 && t.due(l.head) < sec {
+		t.timeOut(l.head)
+	}
+}
+
+func (t *Table) timeOut(r uint32) {
+	t.mayEnd--
+	t.end(r, EndIdle)
+}
+
 // turn visits the flows of one slot: those that spoke since they were put
-// there go to the slot of their new deadline.
-func (t *Table) turn(sec int64) {
-	r := t.wheel[t.wheelNow%wheelSlots]
-	for r != 0 {
+// there go to the slot of their new deadline, those that must not end yet to
+// the overdue ones.
+func (t *Table) turn(slot uint16, sec int64) {
+	r := t.wheel[slot]
+	for r != 0 && (t.mayEnd > 0 || slot != overdue) {
 		next := t.recs[r].next
-		if t.due(r) < sec {
-			t.end(r, EndIdle)
-		} else {
+		switch {
+		case t.due(r) >= sec:
 			t.unlink(r)
 			t.schedule(r)
+		case t.mayEnd > 0:
+			t.timeOut(r)
+		default:
+			t.unlink(r)
+			t.wait(r, overdue)
 		}
 		r = next
 	}
@@ -484,15 +515,20 @@ func (t *Table) due(r uint32) int64 {
 // schedule puts an open flow into the slot of its deadline, never into the one
 // that is being turned.
 func (t *Table) schedule(r uint32) {
-	f := &t.recs[r]
 	sec := min(max(t.due(r), t.wheelNow+1), t.wheelNow+wheelSlots-1)
 	t.wheelMin = min(t.wheelMin, sec)
-	f.slot = uint16(sec % wheelSlots)
-	f.prev, f.next = 0, t.wheel[f.slot]
+	t.wait(r, uint16(sec%wheelSlots))
+}
+
+// wait puts an open flow into a slot.
+func (t *Table) wait(r uint32, slot uint16) {
+	f := &t.recs[r]
+	f.slot = slot
+	f.prev, f.next = 0, t.wheel[slot]
 	if f.next != 0 {
 		t.recs[f.next].prev = r
 	}
-	t.wheel[f.slot] = r
+	t.wheel[slot] = r
 }
 
 // link puts the flow into the list of its state.
