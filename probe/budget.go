@@ -43,6 +43,15 @@ const (
 	// addresses that asked, a third of each while the oldest makes room, and an
 	// address behind a gateway.
 	sideCost = 3*3*8 + int64(unsafe.Sizeof(behindSlot{}))
+	// learnedCost is a fact with its name, in a partition's buffers of two steps,
+	// in the two lists that all of a step are put together in, and in a worker's
+	// inbox and, from there, in those two lists again.
+	factSize    = int64(unsafe.Sizeof(fact{})) + nameRoom
+	learnedCost = 4*factSize + 2*int64(unsafe.Sizeof(sighting{}))
+	inboxCost   = 3 * factSize
+	// recordCost is a record with its names, and what a partition keeps of a list
+	// that was longer.
+	recordCost = 2*int64(unsafe.Sizeof(flows.Record{})) + 224
 )
 
 // budget is how many entries each table of one partition may hold.
@@ -51,6 +60,12 @@ type budget struct {
 	subscribers                  int
 	hellos, dnsStreams, dnsLong  int
 	late                         int // flows that wait for a late answer
+	facts                        int // of a step, and sightings
+
+	// of flow records, where somebody wants them: see records.go
+	ahead       int // frames
+	timedOut    int // flows of a partition and step, 0 without a limit
+	recordsKept int // length of a list of them that is not given up
 
 	// of the engine, not of a partition
 	fragments int   // bytes
@@ -92,6 +107,43 @@ func whole(memory, engines int64) (sessions, roster int64) {
 	return sessions, roster
 }
 
+// learned is how many facts all partitions learn in a step.
+func (b *budget) learned() int { return b.facts * partitions }
+
+// Records that wait to be given out get a share of the memory, in percent, and
+// so much at most.
+const (
+	recordsShare = 4
+	mostRecords  = 128 << 20
+)
+
+// planFor divides the memory of so many engines with that configuration. What
+// not everybody wants comes first; the tables share the rest.
+func planFor(cfg *Config, engines int) (budget, error) {
+	if least := int64(MinMemory) * int64(engines); cfg.Memory < least {
+		return budget{}, tooSmall(cfg.Memory, least)
+	}
+	aside := int64(0)
+	records := int64(0)
+	if cfg.Records != nil {
+		records = min(cfg.Memory/100*recordsShare, mostRecords)
+		aside += records
+		if engines > 1 {
+			aside += (batchesAhead + 1) * mostHanded * recordCost
+		}
+	}
+	b := divide(cfg.Memory-aside, engines)
+	if records > 0 {
+		n := int(records / int64(engines) / recordCost)
+		b.ahead, b.timedOut, b.recordsKept = n/4, n/4/partitions, n/partitions/2
+	}
+	return b, nil
+}
+
+func tooSmall(memory, least int64) error {
+	return fmt.Errorf("a memory budget of %d MiB is too small; give at least %d MiB (--memory)", memory>>20, least>>20)
+}
+
 // plan divides memory among the tables of so many engines, which have the same
 // each. Flows and DNS entries get the most: by experience a busy tap holds five
 // entries a flow. 6 GiB hold ten million flows and fifty million entries, with
@@ -105,29 +157,38 @@ func whole(memory, engines int64) (sessions, roster int64) {
 // where the first bytes of streams are gathered have a least number each.
 func plan(memory int64, engines int) (budget, error) {
 	if least := int64(MinMemory) * int64(engines); memory < least {
-		return budget{}, fmt.Errorf("a memory budget of %d MiB is too small; give at least %d MiB (--memory)", memory>>20, least>>20)
+		return budget{}, tooSmall(memory, least)
 	}
+	return divide(memory, engines), nil
+}
+
+func divide(memory int64, engines int) budget {
 	n := int64(engines)
 	sessions, roster := whole(memory, n)
 	one := (memory - (sessions+roster)*n) / (100 - sessionShare - rosterShare) / n // a hundredth, of what is left to an engine
 	permille := func(share int64) int64 { return one * share / 10 }
 	part := func(share, cost, least int64) int { return int(max(permille(share)/partitions/cost, least)) }
+	learned := learnedCost
+	if engines > 1 {
+		learned += inboxCost
+	}
 	return budget{
 		flows:       min(max(flowsIn(permille(477)/partitions), 16), mostFlows),
 		entries:     part(333, entryCost, 16),
-		names:       part(39, nameCost, 16),
+		names:       part(33, nameCost, 16),
 		subscribers: presenceIn(permille(22) / partitions),
 		holes:       part(10, holesCost, 16),
 		hellos:      part(10, helloCost, 2),
 		dnsStreams:  part(8, dnsTCPCost, 2),
 		dnsLong:     part(4, dnsLongCost, 1),
 		late:        int(powerOfTwo(permille(4) / partitions / lateSize)),
+		facts:       part(6, learned, 64),
 		fragments:   int(min(one, maxFragments)),
 		sessions:    sessions,
 		roster:      max(int(roster/2/rosterCost), 1024),
 		allServer:   presenceIn(permille(14) * n / 2), // and as much for their networks, at most
 		sides:       int(powerOfTwo(permille(10) / sideCost)),
-	}, nil
+	}
 }
 
 // flowsIn is how many flows fit into so many bytes. Their index has a power of

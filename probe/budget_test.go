@@ -3,7 +3,9 @@ package probe
 import (
 	"fmt"
 	"testing"
+	"unsafe"
 
+	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/internal/arena"
 )
@@ -23,7 +25,10 @@ func (b *budget) full(engines int64) int64 {
 	}
 	part := int64(b.flows+1)*flowBytes + index*8 + int64(b.entries)*entryCost + int64(b.names)*nameCost +
 		pairs(b.subscribers) + int64(b.holes)*holesCost + int64(b.hellos)*helloCost + int64(b.dnsStreams)*dnsTCPCost + int64(b.dnsLong)*dnsLongCost
-	part += int64(b.late) * lateSize
+	part += int64(b.late)*lateSize + int64(b.facts)*learnedCost
+	if engines > 1 {
+		part += int64(b.facts) * inboxCost
+	}
 	engine := part*partitions + int64(b.fragments) + gtp.Config{}.ForMemory(b.sessions).Bytes() +
 		2*int64(b.roster)*rosterCost + int64(b.sides)*sideCost
 	return engine*engines + pairs(b.allServer) + 3*pairs(b.allServer/8)
@@ -55,6 +60,38 @@ func TestPlan(t *testing.T) {
 	streams := int64(b.hellos)*helloCost*partitions + int64(b.dnsStreams)*dnsTCPCost*partitions + int64(b.dnsLong)*dnsLongCost*partitions
 	if full := b.full(1) - streams; full > MinMemory {
 		t.Errorf("the least budget: tables add up to %d MiB", full>>20)
+	}
+}
+
+// TestPlanSetsAside holds that what not everybody wants is in the budget too.
+func TestPlanSetsAside(t *testing.T) {
+	for _, engines := range []int64{1, 2, 7} {
+		for _, memory := range []int64{engines * 512 << 20, 6 << 30, 64 << 30} {
+			cfg := Config{Memory: memory, Records: func([]flows.Record) {}}
+			b, err := planFor(&cfg, int(engines))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Two flows a frame, and those that time out in two steps.
+			waiting := 2*int64(b.ahead) + 2*partitions*int64(b.timedOut)
+			records := waiting * engines * recordCost
+			if engines > 1 {
+				records += batchesAhead * mostHanded * recordCost
+			}
+			if full := b.full(engines) + records; full > memory || records < min(memory/100*recordsShare, mostRecords)*9/10 {
+				t.Errorf("%d MiB for %d engines: %d MiB, of which records have %d", memory>>20, engines, full>>20, records>>20)
+			}
+			if kept := int64(b.recordsKept) * 2 * partitions * engines * int64(unsafe.Sizeof(flows.Record{})); kept > records {
+				t.Errorf("%d MiB for %d engines: lists of records that are kept take %d MiB", memory>>20, engines, kept>>20)
+			}
+		}
+	}
+	if _, err := planFor(&Config{Memory: 2*MinMemory - 1}, 2); err == nil {
+		t.Error("a budget below the least was accepted")
+	}
+	cfg := Config{Memory: MinMemory, Records: func([]flows.Record) {}}
+	if b, err := planFor(&cfg, 1); err != nil || b.ahead < 2*chunkPackets || b.timedOut < 8 {
+		t.Errorf("the least budget: records of %d frames and of %d flows that time out may wait, %v", b.ahead, b.timedOut, err)
 	}
 }
 

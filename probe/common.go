@@ -29,9 +29,6 @@ type common struct {
 	missed  uint64
 }
 
-// mostWaiting bounds an inbox: a second's worth of a hundred thousand addresses.
-const mostWaiting = 100_000
-
 func newCommon(cfg *Config, b *budget, engines int) (*common, error) {
 	c := &common{registry: classify.NewRegistry(), gateways: map[decode.Addr]struct{}{}, inboxes: make([]facts, engines)}
 	var err error
@@ -41,8 +38,18 @@ func newCommon(cfg *Config, b *budget, engines int) (*common, error) {
 	if c.servers, err = newPresence(b.allServer); err != nil {
 		return nil, err
 	}
-	c.networks, err = newNetworks(b.allServer / 8)
-	return c, err
+	if c.networks, err = newNetworks(b.allServer / 8); err != nil {
+		return nil, err
+	}
+	for i := range c.inboxes {
+		if engines == 1 {
+			break // nobody else writes
+		}
+		if c.inboxes[i], err = newFacts(b.learned()); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // meet takes the sightings that an engine's partitions made in the step of that
@@ -100,7 +107,7 @@ func (c *common) exchange(e *Engine, phase int) {
 
 // post puts facts into an inbox.
 func (c *common) post(inbox, fresh *facts) {
-	if len(inbox.list)+len(fresh.list) > mostWaiting {
+	if !inbox.holds(len(fresh.list), len(fresh.names)) {
 		c.missed += uint64(len(inbox.list))
 		inbox.reset()
 	}

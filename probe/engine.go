@@ -112,6 +112,8 @@ type Engine struct {
 	signals      dedup // of signals alone: the same message may be a frame as well
 	nextLook     int64 // packet time of the next call of Watch
 	awaited      int   // steps that every shard is known to be through with
+	endable      [2]int
+	ending       bool // no shard is running, and all flows end
 
 	pendingRules atomic.Pointer[classify.Compiled]
 
@@ -131,7 +133,7 @@ type dispatchCounts struct {
 // New returns an engine with empty tables. The memory is reserved here and
 // committed as it fills.
 func New(cfg Config) (*Engine, error) {
-	b, err := plan(cfg.Memory, 1)
+	b, err := planFor(&cfg, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +185,11 @@ func (e *Engine) allocate() error {
 			break
 		}
 		if e.rosters[i], err = newRoster(e.budget.roster, e.cfg.Seed); err != nil {
+			return err
+		}
+	}
+	for _, l := range []*facts{&e.last, &e.fresh} {
+		if *l, err = newFacts(e.budget.learned() * min(len(e.common.inboxes), 2)); err != nil {
 			return err
 		}
 	}
@@ -316,7 +323,9 @@ func (e *Engine) batch(l *lease) {
 // run works frames of the lease.
 func (e *Engine) run(l *lease, frames []capture.Frame) {
 	for len(frames) > 0 {
-		frames = frames[e.frames(l, frames):]
+		n := e.frames(l, frames)
+		frames = frames[n:]
+		e.handOut(n)
 	}
 }
 
@@ -640,6 +649,7 @@ func (e *Engine) exchange() {
 	if e.cfg.Answers != nil {
 		e.answers(&e.fresh)
 	}
+	e.endable[phase] = 0
 	e.common.exchange(e, phase)
 	r := e.rosters[phase]
 	if r != e.rosters[phase^1] {
@@ -655,19 +665,6 @@ func (e *Engine) answers(l *facts) {
 		f := &l.list[i]
 		e.cfg.Answers(l.name(f), f.class, f.server, f.answered)
 	}
-}
-
-// collect takes a partition's ended flows.
-func (e *Engine) collect(a *partition, phase int) {
-	if len(a.ended[phase]) == 0 {
-		return
-	}
-	for i := range a.ended[phase] {
-		e.identify(&a.ended[phase][i])
-	}
-	e.cfg.Records(a.ended[phase])
-	clear(a.ended[phase])
-	a.ended[phase] = a.ended[phase][:0]
 }
 
 // identify adds to a record what the control plane knows of its subscriber.
@@ -704,15 +701,14 @@ func (e *Engine) finish() {
 			}
 		}
 	}
-	// One partition after the other, so that the records of all flows there are
-	// need not be held at once.
+	e.ending = true
 	for _, a := range e.parts {
 		a.shard.mu.Lock()
 		a.flows.Shutdown(e.now)
 		a.shard.mu.Unlock()
 		e.collect(a, a.shard.phase)
-		a.ended = [2][]flows.Record{}
 	}
+	e.ending = false
 	for phase := range 2 {
 		e.common.meet(e, phase) // flows that were named at their end
 	}

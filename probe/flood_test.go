@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/capture/decode"
@@ -304,12 +305,15 @@ func testOutcome(t *testing.T, stages []stage) {
 	checkPresence(t, e.Snapshot())
 }
 
-// testMemory looks at all memory between the floods. (Records wait for the end
-// of a step where somebody wants them: a million flows a second that end are as
-// much memory as they are data.)
+// testMemory looks at all memory between the floods, and while records are given
+// out.
 func testMemory(t *testing.T, stages []stage) {
 	before := arena.Reserved()
-	e := newEngine(t, floodConfig())
+	cfg := floodConfig()
+	var e *Engine
+	waiting := 0
+	cfg.Records = func([]flows.Record) { waiting = max(waiting, waitingRecords(e)) }
+	e = newEngine(t, cfg)
 	var reserved, live []int64
 	source := &flooded{stages: stages, random: rand.New(rand.NewPCG(5, 6)), between: func() {
 		reserved, live = append(reserved, arena.Reserved()-before), append(live, heap())
@@ -327,7 +331,19 @@ func testMemory(t *testing.T, stages []stage) {
 			t.Errorf("stage %d: %d bytes of tables and %d of heap, after the second flood %d and %d", i, r, live[i], reserved[1], live[1])
 		}
 	}
-	t.Logf("tables %v, heap %v", reserved, live)
+	if most := int(cfg.Memory) / 100 * recordsShare / int(unsafe.Sizeof(flows.Record{})); waiting == 0 || waiting > most {
+		t.Errorf("%d records were waiting, %d take the memory they may have", waiting, most)
+	}
+	t.Logf("tables %v, heap %v, %d records", reserved, live, waiting)
+}
+
+// waitingRecords counts the room of an engine with one shard for records that
+// have not been given out.
+func waitingRecords(e *Engine) (n int) {
+	for _, a := range e.parts {
+		n += cap(a.ended[0]) + cap(a.ended[1])
+	}
+	return n
 }
 
 // checkChats holds that every chat is one flow with all of its packets, named by

@@ -5,6 +5,7 @@ import (
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/dnsmap"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/arena"
 	"github.com/nametap/nametap/internal/stream"
 )
 
@@ -65,7 +66,7 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	}
 	p.flows, err = flows.New(flows.Config{
 		Flows: b.flows, Slab: s.slab, HoleLists: b.holes, Seed: cfg.Seed,
-		IdleTimeout: &s.timeouts, Transfers: &s.transfers, Classes: &s.classes, OnEnd: p.onEnd,
+		IdleTimeout: &s.timeouts, Transfers: &s.transfers, Classes: &s.classes, OnEnd: p.onEnd, MostTimedOut: b.timedOut,
 	})
 	if err != nil {
 		return nil, err
@@ -75,6 +76,15 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	}
 	if p.subscribers, err = newPresence(b.subscribers); err != nil {
 		return nil, err
+	}
+	for phase := range p.facts {
+		if p.facts[phase], err = newFacts(b.facts); err != nil {
+			return nil, err
+		}
+		if p.sightings[phase], err = arena.Make[sighting](b.facts); err != nil {
+			return nil, err
+		}
+		p.sightings[phase] = p.sightings[phase][:0]
 	}
 	p.hellos = stream.New(classify.MaxHello, b.hellos*classify.MaxHello)
 	p.dnsStreams = stream.New(dnsWindow, b.dnsStreams*dnsWindow)
@@ -143,9 +153,24 @@ func (a *partition) present(f *flows.Flow) {
 	}
 	server := fingerprint(seed, f.Key.Server)
 	if a.recent.first(server, f.Class, now) {
-		s := &a.sightings[a.shard.phase]
-		*s = append(*s, sighting{f.Key.Server, now, f.Class, silent})
+		a.sight(sighting{f.Key.Server, now, f.Class, silent})
 	}
+}
+
+// sight notes a sighting until the end of the step. The last quarter of the room
+// is for servers that both ends have been heard with: a flood of SYNs may not
+// have it.
+func (a *partition) sight(s sighting) {
+	list := &a.sightings[a.shard.phase]
+	room := cap(*list) - len(*list)
+	if s.silent {
+		room -= cap(*list) / 4
+	}
+	if room <= 0 {
+		a.subscribers.Refused++
+		return
+	}
+	*list = append(*list, s)
 }
 
 // onEnd is called by the flow table when a flow is over for good.
@@ -156,8 +181,7 @@ func (a *partition) onEnd(r uint32, f *flows.Flow) {
 	a.serving.ended(r, f)
 	a.dropStream(f)
 	if a.shard.engine.cfg.Records != nil {
-		ended := &a.ended[a.shard.phase]
-		*ended = append(*ended, a.record(f))
+		a.keepRecord(f)
 	}
 	a.names.Release(dnsmap.NameID(f.Name))
 	a.names.Release(dnsmap.NameID(f.DNSName))

@@ -28,18 +28,48 @@ type facts struct {
 	list   []fact
 	names  []byte
 	newest uint16 // length of the last of the names
+	noName bool   // there was no room for it
+	// most facts are kept, with nameRoom bytes of names for each; 0 keeps all.
+	most int
+	// refused counts those beyond.
+	refused uint64
+}
+
+// nameRoom is for a name of 48 octets in answers of two addresses.
+const nameRoom = 24
+
+// newFacts returns an empty list for so many facts.
+func newFacts(most int) (facts, error) {
+	list, err := arena.Make[fact](most)
+	if err != nil {
+		return facts{}, err
+	}
+	names, err := arena.Make[byte](most * nameRoom)
+	return facts{list: list[:0], names: names[:0], most: most}, err
 }
 
 func (l *facts) reset() { l.list, l.names = l.list[:0], l.names[:0] }
 
-// add adds a fact about the name that was kept last.
+// holds reports whether there is room for so many more.
+func (l *facts) holds(facts, names int) bool {
+	return l.most == 0 || len(l.list)+facts <= l.most && len(l.names)+names <= l.most*nameRoom
+}
+
+// add adds a fact about the name that was kept last, if there is room.
 func (l *facts) add(f fact) {
+	if l.noName || !l.holds(1, 0) {
+		l.refused++
+		return
+	}
 	f.nameAt, f.nameLen = uint32(len(l.names))-uint32(l.newest), l.newest
 	l.list = append(l.list, f)
 }
 
 // keep keeps a name for the facts that follow.
 func (l *facts) keep(name []byte) {
+	if l.noName = !l.holds(1, len(name)); l.noName {
+		return
+	}
 	l.names = append(l.names, name...)
 	l.newest = uint16(len(name))
 }

@@ -92,6 +92,9 @@ type TableSnapshot struct {
 	// CopiesUnwatched packets whose copies would not have been told.
 	LateHurried, CopiesUnwatched uint64
 	RosterEvicted                uint64
+	// FactsRefused are addresses of DNS answers that found no room among those
+	// that the subscribers of other partitions were to hear of.
+	FactsRefused uint64
 	// FactsMissed are addresses of DNS answers that one worker learned and
 	// another did not hear of, because it was behind: see Workers.
 	FactsMissed uint64
@@ -236,6 +239,9 @@ func (a *partition) snapshot(to *Snapshot) {
 	t.NamesRefused += names.Refused
 	a.serving.snapshot(to)
 	t.PresenceRefused += a.subscribers.Refused
+	for phase := range a.facts {
+		t.FactsRefused += a.facts[phase].refused
+	}
 	t.SubscribersCap += a.subscribers.most / 4 * 3
 	for id := range to.Classes {
 		to.Classes[id].Subscribers += a.subscribers.Ever[id]
@@ -347,6 +353,7 @@ func (s *TableSnapshot) merge(o *TableSnapshot) {
 	s.CopiesUnwatched += o.CopiesUnwatched
 	s.RosterEvicted = max(s.RosterEvicted, o.RosterEvicted)
 	s.FactsMissed += o.FactsMissed
+	s.FactsRefused += o.FactsRefused
 	s.SubscribersCap += o.SubscribersCap
 	s.SessionsCap = max(s.SessionsCap, o.SessionsCap)
 	s.HolesDropped += o.HolesDropped

@@ -55,7 +55,7 @@ func NewWorkers(workers int, cfg Config) (*Workers, error) {
 		}
 		return &Workers{engines: []*Engine{e}, common: e.common}, nil
 	}
-	b, err := plan(cfg.Memory, workers)
+	b, err := planFor(&cfg, workers)
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +163,8 @@ func (w *Workers) Reload(rules *classify.Rules) error {
 	return nil
 }
 
-// batchesAhead is how many batches of records may wait to be written; a worker
-// waits once they do. Each is what ended in a step of 100 ms.
+// batchesAhead is how many batches of records, of mostHanded at most, may wait to
+// be written; a worker waits once they do.
 const batchesAhead = 64
 
 // recorder hands records over to a goroutine that writes them, so that no worker

@@ -329,10 +329,11 @@ func TestWorkersShareServers(t *testing.T) {
 func TestWorkersInboxIsBounded(t *testing.T) {
 	w := newWorkers(t, 2, config(1))
 	e := w.engines[0]
-	for i := range uint32(3 * mostWaiting / 1000) {
-		for n := range uint32(1000) {
+	mostWaiting := e.budget.learned()
+	for i := range uint32(3 * mostWaiting / partitions) {
+		for n := range uint32(partitions) {
 			e.fresh.keep([]byte("name"))
-			e.fresh.add(fact{server: decode.Addr{Lo: uint64(i*1000 + n)}, class: 1})
+			e.fresh.add(fact{server: decode.Addr{Lo: uint64(i*partitions + n)}, class: 1})
 		}
 		w.common.exchange(e, 0)
 		e.fresh.reset()
@@ -340,7 +341,7 @@ func TestWorkersInboxIsBounded(t *testing.T) {
 	if n := len(w.common.inboxes[1].list); n > mostWaiting {
 		t.Errorf("%d facts wait", n)
 	}
-	if missed := w.Snapshot().Tables.FactsMissed; missed != 2*mostWaiting {
+	if missed := w.Snapshot().Tables.FactsMissed; missed != uint64(2*mostWaiting) {
 		t.Errorf("%d facts were missed, want %d", missed, 2*mostWaiting)
 	}
 }

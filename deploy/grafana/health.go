@@ -94,6 +94,7 @@ func tapHealth() *dashboard.DashboardBuilder {
 			query{rate("instance", "nametap_presence_refused_total", onTap), "{{instance}} presence"},
 			query{rate("instance", "nametap_stream_starts_refused_total", onTap), "{{instance}} stream starts"},
 			query{rate("instance", "nametap_worker_answers_missed_total", onTap), "{{instance}} answers between workers"},
+			query{rate("instance", "nametap_server_answers_refused_total", onTap), "{{instance}} answers for others"},
 			query{rate("instance", "nametap_orientation_evictions_total", onTap), "{{instance}} orientations"},
 			query{rate("instance", "nametap_late_answers_hurried_total", onTap), "{{instance}} late answers"})).
 		WithPanel(curves("Age of the answer given up last", "How far back the map of names reaches. 0: nothing was given up.", seconds, third,

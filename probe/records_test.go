@@ -1,0 +1,127 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/nametap/nametap/capture"
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/flows"
+)
+
+// rush is flows that make room for others, all in one step of packet time, then
+// a pause after which all that are left have timed out, and a few steps more.
+func rush(t *testing.T, n int) []capture.Frame {
+	t.Helper()
+	forge, r := synFlood(0x0a000000, 0xc6120000, 0x7fff, decode.SYN), rand.New(rand.NewPCG(1, 2))
+	var list []capture.Frame
+	add := func(at int64) {
+		b := slices.Clone(forge(r, len(list), make([]byte, 64)))
+		list = append(list, capture.Frame{Time: at, Data: b, WireLen: uint32(len(b)), Link: decode.LinkRaw})
+	}
+	for i := range n {
+		add(second + int64(i))
+	}
+	for i := range int64(50) {
+		add(100*second + i*step)
+	}
+	return list
+}
+
+// TestRecordsAreBounded: however many flows end at once, few of their records
+// wait, none is lost, and their order does not hang on the number of shards.
+func TestRecordsAreBounded(t *testing.T) {
+	list := rush(t, 250_000)
+	run := func(shards int, seen func(*Engine)) (out []byte) {
+		cfg := config(shards)
+		cfg.Memory = MinMemory
+		var e *Engine
+		n := 0
+		cfg.Records = func(batch []flows.Record) {
+			if len(batch) > mostHanded {
+				t.Errorf("%d records at once", len(batch))
+			}
+			n += len(batch)
+			for i := range batch {
+				line, _ := json.Marshal(&batch[i])
+				out = append(out, line...)
+			}
+			seen(e)
+		}
+		e = newEngine(t, cfg)
+		if err := e.Run(context.Background(), &memory{frames: list, batch: 300}); err != nil {
+			t.Fatal(err)
+		}
+		opened := 0
+		for i := range e.Snapshot().Classes {
+			opened += int(e.Snapshot().Classes[i].Opened)
+		}
+		if n != opened || n < 200_000 {
+			t.Errorf("%d shards: %d records of %d flows", shards, n, opened)
+		}
+		for _, a := range e.parts {
+			if len(a.ended[0])+len(a.ended[1]) > 0 {
+				t.Errorf("%d shards: records are left", shards)
+			}
+		}
+		return out
+	}
+	most := 0
+	want := run(1, func(e *Engine) { most = max(most, waitingRecords(e)) })
+	if bound := MinMemory / 100 * recordsShare / 400; most > bound {
+		t.Errorf("room for %d records, want %d at most", most, bound)
+	}
+	for _, shards := range []int{2, 7} {
+		if string(run(shards, func(*Engine) {})) != string(want) {
+			t.Errorf("%d shards: other records, or in another order, than with one", shards)
+		}
+	}
+}
+
+// TestFactsAreBounded: what a flood of answers teaches takes the room it was
+// given, and what found none is counted, whatever the number of shards.
+func TestFactsAreBounded(t *testing.T) {
+	g := newGn(t)
+	forge, r := dnsFlood(g), rand.New(rand.NewPCG(1, 2))
+	var list []capture.Frame
+	for i := range 50_000 { // half a step's
+		b := slices.Clone(forge(r, i, make([]byte, 512)))
+		list = append(list, capture.Frame{Time: second + int64(i), Data: b, WireLen: uint32(len(b)), Link: decode.LinkRaw})
+	}
+	var want uint64
+	for _, shards := range []int{1, 2, 7} {
+		cfg := config(shards)
+		cfg.Memory = MinMemory
+		answers := uint64(0)
+		cfg.Answers = func(name []byte, _ uint8, _ decode.Addr, _ int64) {
+			if len(name) == 0 {
+				t.Error("a fact without its name")
+			}
+			answers++
+		}
+		e := newEngine(t, cfg)
+		if err := e.Run(context.Background(), &memory{frames: list, batch: 300}); err != nil {
+			t.Fatal(err)
+		}
+		s := e.Snapshot()
+		if answers == 0 || answers > uint64(e.budget.learned()) || answers+s.Tables.FactsRefused != s.DNS.Addresses {
+			t.Errorf("%d of %d addresses were told, %d refused, room for %d", answers, s.DNS.Addresses, s.Tables.FactsRefused, e.budget.learned())
+		}
+		if want == 0 {
+			want = answers
+		}
+		if answers != want {
+			t.Errorf("%d shards: %d addresses were told, with one %d", shards, answers, want)
+		}
+		for _, a := range e.parts {
+			for phase := range 2 {
+				if cap(a.facts[phase].list) != e.budget.facts || cap(a.sightings[phase]) != e.budget.facts {
+					t.Fatal("a list grew beyond its room")
+				}
+			}
+		}
+	}
+}
