@@ -59,9 +59,9 @@ func (p *Ping) Observe(s *probe.Snapshot) error {
 	classes, groups := p.servers.collect(s)
 	order := sortedGroups(groups)
 	for i := range s.Classes {
-		var before flows.Counters
+		var before probe.ClassSnapshot
 		if p.last != nil && i < len(p.last.Classes) {
-			before = p.last.Classes[i].Counters
+			before = p.last.Classes[i]
 		}
 		if err == nil {
 			err = p.class(s, &s.Classes[i], &before, classes[uint8(i)])
@@ -77,13 +77,19 @@ func (p *Ping) Observe(s *probe.Snapshot) error {
 	return nil
 }
 
+// missedColumn, on a class's line, is how many of its connections are in none of
+// the lines of its groups, because there was no room to follow them: more --memory.
+// Each counts once in a minute in which it had a packet. What the class's own line
+// says is complete all the same, but for servers and connections.
+const missedColumn = "connections_missed"
+
 // field is one column of a line.
 type field struct {
 	name, value string
 	text        bool
 }
 
-func (p *Ping) class(s *probe.Snapshot, c *probe.ClassSnapshot, before *flows.Counters, followed *groupFigures) error {
+func (p *Ping) class(s *probe.Snapshot, c, before *probe.ClassSnapshot, followed *groupFigures) error {
 	const up, down = flows.Up, flows.Down
 	if c.Packets[up]+c.Packets[down] == before.Packets[up]+before.Packets[down] {
 		return nil
@@ -101,7 +107,7 @@ func (p *Ping) class(s *probe.Snapshot, c *probe.ClassSnapshot, before *flows.Co
 			number(name+"_lost_after_tap", again-min(again, lostBefore)),
 			number(name+"_out_of_order", c.OutOfOrder[d]-before.OutOfOrder[d]))
 	}
-	return p.write(list)
+	return p.write(append(list, number(missedColumn, c.ServingsMissed-before.ServingsMissed)))
 }
 
 // group writes the line of a group of servers.
@@ -116,7 +122,7 @@ func (p *Ping) group(s *probe.Snapshot, c *probe.ClassSnapshot, g *serverGroup, 
 			number(name+"_lost_after_tap", f.Retransmitted[d]-min(f.Retransmitted[d], f.LostBefore[d])),
 			number(name+"_out_of_order", f.OutOfOrder[d]))
 	}
-	return p.write(list)
+	return p.write(append(list, field{name: missedColumn}))
 }
 
 // heading is what every line begins with.
@@ -238,5 +244,5 @@ func pingColumns() []string {
 			columns = append(columns, d+"_"+what)
 		}
 	}
-	return columns
+	return append(columns, missedColumn)
 }

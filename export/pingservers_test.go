@@ -19,6 +19,7 @@ func servedAt(at time.Duration) *probe.Snapshot {
 	var chat flows.Counters
 	chat.Packets = [2]uint64{uint64(at), uint64(at)}
 	s := snapshotAt(at, chat)
+	s.Classes[1].ServingsMissed = uint64(at / time.Second)
 	add := func(last byte, us uint32) {
 		x := probe.Serving{Server: decode.AddrFrom4([]byte{203, 0, 113, last}), Class: 1, Flows: 1}
 		x.Samples[flows.Up], x.Sum[flows.Up], x.Least[flows.Up] = 2, 2*uint64(us)+2000, us
@@ -101,6 +102,9 @@ func TestPingByServers(t *testing.T) {
 	rows, err := csv.NewReader(&table).ReadAll()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if lines[0]["connections_missed"] != 10.0 || site["connections_missed"] != nil {
+		t.Errorf("%v connections are missed by the class, %v by a group", lines[0]["connections_missed"], site["connections_missed"])
 	}
 	if last := rows[len(rows)-2]; len(rows[0]) != len(lines[0]) || rows[0][9] != "as_name" || last[9] != `Odd, "quoted" AS` {
 		t.Errorf("CSV %v", last)

@@ -510,6 +510,8 @@ var sections = []section{
 			func(s *probe.Snapshot) uint64 { return s.Tables.RosterEvicted }),
 		total("server_answers_refused_total", "Addresses in DNS answers that came too many at once to be told to other subscribers' flows: they are missing from evidence `server` and from nothing else.",
 			func(s *probe.Snapshot) uint64 { return s.Tables.FactsRefused }),
+		ofClass("ping_connections_missed_total", counter, "Connections that the lines of --ping by groups of servers leave out for want of room, each once in a minute in which it had a packet. What the lines of classes say is complete.",
+			func(c *probe.ClassSnapshot) int { return int(c.ServingsMissed) }),
 		level("subscriber_classes_limit", "The most pairs of subscriber and class that there is room for; subscribers_seen_total and subscribers_active count in these.",
 			func(s *probe.Snapshot) float64 { return float64(s.Tables.SubscribersCap) }),
 		total("presence_refused_total", "Sightings of subscribers and servers that found no room: those gauges are too low.",

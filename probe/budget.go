@@ -67,6 +67,10 @@ type budget struct {
 	timedOut    int // flows of a partition and step, 0 without a limit
 	recordsKept int // length of a list of them that is not given up
 
+	// of Snapshot.Servings, where somebody wants them
+	served  int // connections followed
+	servers int // places
+
 	// of the engine, not of a partition
 	fragments int   // bytes
 	sessions  int64 // bytes
@@ -117,6 +121,24 @@ const (
 	mostRecords  = 128 << 20
 )
 
+// Connections that are followed for Servings get a share of the memory, in
+// percent, and their servers a fourth of that.
+const (
+	servingsShare = 8
+	mostServings  = 256 << 20
+	servedSize    = int64(unsafe.Sizeof(servedFlow{}))
+	// servingCost is a server's place, the same in a snapshot, and what finds it.
+	servingCost = 2*int64(unsafe.Sizeof(Serving{})) + 64
+)
+
+// serve sets what may be followed in so many bytes of one engine.
+func (b *budget) serve(bytes int64) {
+	part := bytes / partitions
+	b.servers = int(min(max(part/4/servingCost, leastServers), mostServers))
+	part -= int64(b.servers)*servingCost + int64(b.flows+1)*4
+	b.served = int(min(max(part/servedSize, 16), int64(b.flows)))
+}
+
 // planFor divides the memory of so many engines with that configuration. What
 // not everybody wants comes first; the tables share the rest.
 func planFor(cfg *Config, engines int) (budget, error) {
@@ -132,7 +154,15 @@ func planFor(cfg *Config, engines int) (budget, error) {
 			aside += (batchesAhead + 1) * mostHanded * recordCost
 		}
 	}
+	servings := int64(0)
+	if cfg.Servings {
+		servings = min(cfg.Memory/100*servingsShare, mostServings)
+		aside += servings
+	}
 	b := divide(cfg.Memory-aside, engines)
+	if cfg.Servings {
+		b.serve(servings / int64(engines))
+	}
 	if records > 0 {
 		n := int(records / int64(engines) / recordCost)
 		b.ahead, b.timedOut, b.recordsKept = n/4, n/4/partitions, n/partitions/2

@@ -86,6 +86,19 @@ func TestPlanSetsAside(t *testing.T) {
 			}
 		}
 	}
+	for _, memory := range []int64{MinMemory, 512 << 20, 6 << 30} {
+		b, err := planFor(&Config{Memory: memory, Servings: true}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		servings := partitions * (int64(b.served)*servedSize + int64(b.flows+1)*4 + int64(b.servers)*servingCost)
+		if servings > memory/100*servingsShare || b.served < 500 {
+			t.Errorf("%d MiB: %d MiB for %d connections that are followed", memory>>20, servings>>20, b.served*partitions)
+		}
+		if full := b.full(1) + servings; memory > MinMemory && full > memory {
+			t.Errorf("%d MiB: %d MiB", memory>>20, full>>20)
+		}
+	}
 	if _, err := planFor(&Config{Memory: 2*MinMemory - 1}, 2); err == nil {
 		t.Error("a budget below the least was accepted")
 	}

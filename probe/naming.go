@@ -230,7 +230,7 @@ func (a *partition) settle(r uint32, f *flows.Flow, name dnsmap.NameID, evidence
 	}
 	a.shard.named[class][evidence]++
 	a.present(f)
-	a.serving.follow(r)
+	a.serving.follow(r, class)
 }
 
 func (a *partition) dropHello(f *flows.Flow) {

@@ -72,7 +72,9 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 		return nil, err
 	}
 	if cfg.Servings {
-		p.serving = newServing()
+		if p.serving, err = newServing(b); err != nil {
+			return nil, err
+		}
 	}
 	if p.subscribers, err = newPresence(b.subscribers); err != nil {
 		return nil, err

@@ -1,11 +1,13 @@
 package probe
 
 import (
+	"errors"
 	"math"
 
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/arena"
 )
 
 // Serving is what the connections of a class to one server met between two
@@ -47,10 +49,13 @@ func ServingMiddle(bucket int) float64 {
 	return math.Exp2((float64(bucket)+0.5)/servingOctaves+servingLeast) * 1e-6
 }
 
-// Bounds of what is followed, by partition: half a million connections in all.
+// Bounds of a partition's servers. Each is half a kilobyte in each snapshot that is
+// watched. The last places are for all servers of a class that have none of their
+// own.
 const (
-	mostServed  = 1 << 13
-	mostServers = 1 << 9
+	mostServers  = 1 << 9
+	leastServers = 1 << 5
+	otherServers = 1 << 4
 )
 
 // serving follows the connections of a partition that are active, so that what
@@ -59,11 +64,16 @@ const (
 // a silence. Nil follows none.
 type serving struct {
 	flows []servedFlow
-	place map[uint32]int // of a flow's record
+	place []uint32 // of a flow's record, counted from 1; 0 is not followed
 
 	list []Serving // what was met since Watch was called last
 	at   map[servingKey]int
 	next int64 // packet time before which Watch is called next
+
+	// missed counts connections that found no place, by class: each once in a
+	// minute in which it had a packet.
+	missed  [classify.MaxIDs]uint64
+	nowhere Serving // for what has no place in the list
 }
 
 type servingKey struct {
@@ -78,14 +88,20 @@ type servedFlow struct {
 	loss                   [2]flows.Loss
 }
 
-func newServing() *serving {
-	return &serving{place: map[uint32]int{}, at: map[servingKey]int{}}
+func newServing(b *budget) (*serving, error) {
+	s := &serving{at: map[servingKey]int{}}
+	var errs [3]error
+	s.flows, errs[0] = arena.Make[servedFlow](b.served)
+	s.place, errs[1] = arena.Make[uint32](b.flows + 1)
+	s.list, errs[2] = arena.Make[Serving](b.servers)
+	s.flows, s.list = s.flows[:0], s.list[:0]
+	return s, errors.Join(errs[:]...)
 }
 
 // follow takes a fresh flow in: all that it has counted is of this period.
-func (s *serving) follow(r uint32) {
+func (s *serving) follow(r uint32, class uint8) {
 	if s != nil {
-		s.take(servedFlow{record: r})
+		s.take(servedFlow{record: r}, class)
 	}
 }
 
@@ -95,16 +111,20 @@ func (s *serving) resume(r uint32, f *flows.Flow, dir flows.Direction) {
 	if s != nil {
 		state := stateOf(r, f)
 		state.segments[dir]--
-		s.take(state)
+		s.take(state, f.Class)
 	}
 }
 
-func (s *serving) take(state servedFlow) {
-	if _, known := s.place[state.record]; known || len(s.flows) >= mostServed {
+func (s *serving) take(state servedFlow, class uint8) {
+	if s.place[state.record] != 0 {
 		return
 	}
-	s.place[state.record] = len(s.flows)
+	if len(s.flows) == cap(s.flows) {
+		s.missed[class]++
+		return
+	}
 	s.flows = append(s.flows, state)
+	s.place[state.record] = uint32(len(s.flows))
 }
 
 func stateOf(r uint32, f *flows.Flow) servedFlow {
@@ -145,11 +165,11 @@ func (s *serving) look(at int, f *flows.Flow) bool {
 
 // drop takes the flow at the place out; the last one takes its place.
 func (s *serving) drop(at int) {
-	delete(s.place, s.flows[at].record)
+	s.place[s.flows[at].record] = 0
 	last := len(s.flows) - 1
 	if at != last {
 		s.flows[at] = s.flows[last]
-		s.place[s.flows[at].record] = at
+		s.place[s.flows[at].record] = uint32(at) + 1
 	}
 	s.flows = s.flows[:last]
 }
@@ -159,7 +179,7 @@ func (s *serving) ended(r uint32, f *flows.Flow) {
 	if s == nil {
 		return
 	}
-	if at, known := s.place[r]; known {
+	if at := int(s.place[r]) - 1; at >= 0 {
 		s.look(at, f)
 		s.drop(at)
 	}
@@ -185,9 +205,13 @@ func (s *serving) advance(tick, every int64, table *flows.Table, minute uint16) 
 func (s *serving) of(server decode.Addr, class uint8) *Serving {
 	key := servingKey{server, class}
 	at, known := s.at[key]
-	if !known && len(s.list) >= mostServers {
+	if !known && len(s.list) >= cap(s.list)-otherServers {
 		key.server = decode.Addr{}
 		at, known = s.at[key]
+	}
+	if !known && len(s.list) == cap(s.list) {
+		s.missed[class]++
+		return &s.nowhere
 	}
 	if !known {
 		at = len(s.list)
@@ -205,9 +229,13 @@ func (s *serving) begin() {
 	}
 }
 
-// snapshot adds what was met since Watch was called last.
+// snapshot adds what was met since Watch was called last, and what was missed ever.
 func (s *serving) snapshot(to *Snapshot) {
-	if s != nil {
-		to.Servings = append(to.Servings, s.list...)
+	if s == nil {
+		return
+	}
+	to.Servings = append(to.Servings, s.list...)
+	for id := range to.Classes {
+		to.Classes[id].ServingsMissed += s.missed[id]
 	}
 }

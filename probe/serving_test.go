@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -113,28 +114,43 @@ func compareServings(t *testing.T, before, now *Snapshot) {
 }
 
 func TestServingBounds(t *testing.T) {
-	s := newServing()
+	const mostServed, servers = 100, 40
+	s, err := newServing(&budget{flows: 1000, served: mostServed, servers: servers})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for r := range uint32(mostServed + 10) {
-		s.follow(r)
+		s.follow(r+1, classify.Other+1)
+		s.follow(r+1, classify.Other+1)
 	}
-	if len(s.flows) != mostServed || len(s.place) != mostServed {
-		t.Errorf("%d and %d flows followed, want %d", len(s.flows), len(s.place), mostServed)
+	if len(s.flows) != mostServed || cap(s.flows) != mostServed || s.place[mostServed] != mostServed || s.place[mostServed+1] != 0 {
+		t.Errorf("%d flows followed, want %d", len(s.flows), mostServed)
 	}
-	for i := range mostServers + 10 {
+	if n := s.missed[classify.Other+1]; n != 20 {
+		t.Errorf("%d times a flow was missed, want 20", n)
+	}
+	const own = servers - otherServers
+	for i := range own + 10 {
 		s.of(decode.AddrFrom4([]byte{203, 0, byte(i >> 8), byte(i)}), classify.Other).Flows++
 	}
-	if len(s.list) != mostServers+1 {
-		t.Errorf("%d servers, want %d and one for the others", len(s.list), mostServers)
+	if len(s.list) != own+1 {
+		t.Errorf("%d servers, want %d and one for the others", len(s.list), own)
 	}
-	if rest := &s.list[mostServers]; rest.Flows != 10 || rest.Server.Netip().String() != "::" {
+	if rest := &s.list[own]; rest.Flows != 10 || rest.Server.Netip().String() != "::" {
 		t.Errorf("%d connections of the others, at %s", rest.Flows, rest.Server.Netip())
+	}
+	for class := range uint8(20) { // more than have a place
+		s.of(decode.AddrFrom4([]byte{198, 51, 100, class}), classify.Other+10+class).Flows++
+	}
+	if s.missed[classify.Other+29] != 1 || s.missed[classify.Other+10] != 0 || cap(s.list) != servers {
+		t.Errorf("%d places of %d, missed %v", len(s.list), servers, s.missed)
 	}
 	s.begin()
 	if len(s.list) != 0 || len(s.at) != 0 || len(s.flows) != mostServed {
 		t.Error("the next period does not begin with nothing")
 	}
 	s.drop(0)
-	if last := s.flows[0].record; s.place[last] != 0 || len(s.flows) != mostServed-1 {
+	if last := s.flows[0].record; s.place[last] != 1 || s.place[1] != 0 || len(s.flows) != mostServed-1 {
 		t.Errorf("flow %d is said to be at %d", last, s.place[last])
 	}
 	for us, want := range map[float64]int{0: 0, 64: 0, 80: 1, 128: 4, 1e9: ServingBuckets - 1} {
@@ -165,5 +181,45 @@ func TestServingsOfWorkers(t *testing.T) {
 	give(0, 3)
 	if told != 4 {
 		t.Errorf("%d servings told, want each of 4 once", told)
+	}
+}
+
+// TestServingsMissed: what was not followed for want of room is counted, by class.
+func TestServingsMissed(t *testing.T) {
+	g := newGn(t)
+	data := g.tcp("10.0.0.1", "203.0.113.9", 40000, 443, "A", 1, 1, "hello")
+	const n = 60_000
+	var list []capture.Frame
+	add := func(at int64, host int) {
+		b := slices.Clone(data)
+		put(b[12:], 10<<24, uint32(host)) // the source address
+		list = append(list, capture.Frame{Time: at, Data: b, WireLen: uint32(len(b)), Link: decode.LinkRaw})
+	}
+	for i := range n {
+		add(120*second+int64(i)*100_000, i+1) // six seconds of a minute
+	}
+	add(190*second, 1)
+	cfg := config(2)
+	cfg.Memory, cfg.Dedup = MinMemory, 0
+	cfg.Servings, cfg.WatchEvery = true, time.Minute
+	followed := uint64(0)
+	cfg.Watch = func(s *Snapshot) {
+		for i := range s.Servings {
+			followed += s.Servings[i].Flows
+		}
+	}
+	e := newEngine(t, cfg)
+	if err := e.Run(context.Background(), &memory{frames: list, batch: 300}); err != nil {
+		t.Fatal(err)
+	}
+	missed := uint64(0)
+	for _, c := range e.Snapshot().Classes {
+		missed += c.ServingsMissed
+	}
+	if missed == 0 || followed == 0 || followed+missed != n {
+		t.Errorf("%d connections were followed and %d missed, want %d in all", followed, missed, n)
+	}
+	if room := uint64(e.budget.served * partitions); followed > room {
+		t.Errorf("%d connections were followed, there is room for %d", followed, room)
 	}
 }

@@ -114,6 +114,9 @@ type ClassSnapshot struct {
 	// minutes of packet time.
 	Subscribers, Servers             int
 	ActiveSubscribers, ActiveServers int
+	// ServingsMissed counts connections that Servings do not tell of for want of
+	// room, each once in a minute in which it had a packet.
+	ServingsMissed uint64
 	// Networks and ActiveNetworks are the IPv4 networks of the servers.
 	Networks, ActiveNetworks NetworkCounts
 }
@@ -367,6 +370,7 @@ func (c *ClassSnapshot) merge(o *ClassSnapshot) {
 	c.Subscribers += o.Subscribers
 	c.ActiveSubscribers += o.ActiveSubscribers
 	c.Servers, c.ActiveServers = max(c.Servers, o.Servers), max(c.ActiveServers, o.ActiveServers)
+	c.ServingsMissed += o.ServingsMissed
 	c.Networks.merge(&o.Networks)
 	c.ActiveNetworks.merge(&o.ActiveNetworks)
 }
