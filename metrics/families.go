@@ -546,6 +546,8 @@ var sections = []section{
 			"Flows to resolvers that cannot be read, of these and plain DNS answers, in five minutes."),
 		measured("tap_names_missing_ratio", watch.NamesMissing,
 			"Flows of apps to servers that only other subscribers' answers named, of all that were named in five minutes."),
+		measured("tap_overload_ratio", watch.Overload,
+			"TCP segments that passed while optional work was left out, of all, in five minutes."),
 		measured("tap_watched_seconds", watch.WarmUp,
 			"Packet time since the first packet, up to the 1200 s that a tap takes to warm up."),
 		measured("tap_silence_seconds", watch.NoPackets,

@@ -272,7 +272,7 @@ var verdicts = map[string][]string{
 var reasons = map[string][]string{
 	"nametap_tap_problem": {
 		"blind", "dns_missing", "drops", "duplicates", "encrypted_dns",
-		"names_missing", "no_packets", "one_direction", "port_silent", "unseen_bytes", "warm_up",
+		"names_missing", "no_packets", "one_direction", "overload", "port_silent", "unseen_bytes", "warm_up",
 	},
 	"nametap_flows_closed_total":       {"evicted", "fin", "idle", "reused", "rst", "shutdown"},
 	"nametap_gtp_table_losses_total":   {"apn", "endpoint", "exchange"},

@@ -134,6 +134,7 @@ type TapCell struct {
 	Unseen, Payload     uint64 // bytes
 	Undecoded           uint64
 	Evicted, MapEvicted uint64 // flows and DNS entries given up for want of room
+	Shed                uint64 // segments of TCP that passed while optional work was left out
 }
 
 func (t *TapCell) add(o *TapCell) {
@@ -151,6 +152,7 @@ func (t *TapCell) add(o *TapCell) {
 	t.Undecoded += o.Undecoded
 	t.Evicted += o.Evicted
 	t.MapEvicted += o.MapEvicted
+	t.Shed += o.Shed
 }
 
 // tapBetween returns what the tap did from one snapshot to the next.
@@ -162,6 +164,7 @@ func tapBetween(a, b *probe.Snapshot) TapCell {
 		Duplicates: b.Duplicates - a.Duplicates,
 		Queries:    b.DNS.Queries - a.DNS.Queries, Responses: b.DNS.Responses - a.DNS.Responses,
 		Encrypted: b.DNS.Encrypted - a.DNS.Encrypted,
+		Shed:      b.Overload.Segments[probe.WorkSNI] - a.Overload.Segments[probe.WorkSNI], // the first to go
 		Evicted:   b.Tables.FlowsEvicted - a.Tables.FlowsEvicted, MapEvicted: b.Tables.EntriesEvicted - a.Tables.EntriesEvicted,
 	}
 	for _, code := range []int{2, 3, 5} { // RFC 1035 section 4.1.1: SERVFAIL, NXDOMAIN, REFUSED

@@ -36,6 +36,8 @@ const (
 	// PortSilent: an interface that had its part of the packets delivers none,
 	// while others go on.
 	PortSilent
+	// Overload: optional work is left out, because the rings fill.
+	Overload
 
 	// Reasons is their number.
 	Reasons
@@ -74,6 +76,7 @@ var criteria = [Reasons]criterion{
 	WarmUp:       {"warm_up", warmUp.Seconds(), "Seconds since the first packet. Connections whose names were resolved before it have none yet; outages are not judged."},
 	NoPackets:    {"no_packets", silence.Seconds(), "Seconds since the last packet."},
 	PortSilent:   {"port_silent", portSilence.Seconds(), "Seconds since the last packet of an interface that had its part of them, while others go on. Look at its link and at the mirror session."},
+	Overload:     {"overload", 0.2, "TCP segments that passed while server names, and with fuller rings round-trip times, were left out so that no packet is lost, of all. Give the daemon more cores (--workers), or the rings more room."},
 	Blind:        {"blind", 1, "All traffic fell at once, or one direction of it: the detector says nothing of apps."},
 }
 
@@ -121,6 +124,8 @@ func (w *Watcher) measure() (p [Reasons]problem) {
 		put(OneDirection, 1, true)
 	}
 	measure(Duplicates, tap.Duplicates, tap.TCP, leastPackets)
+	segments := tap.TCP - min(tap.Duplicates, tap.TCP)
+	measure(Overload, min(tap.Shed, segments), segments, leastPackets)
 	measure(UnseenBytes, tap.Unseen, tap.Payload+tap.Unseen, leastBytes)
 	measure(EncryptedDNS, tap.Encrypted, tap.Encrypted+tap.Responses, leastFlows)
 	measure(NamesMissing, apps.FromOthers, apps.Named, leastFlows)

@@ -76,6 +76,7 @@ type tick struct {
 	upOnly                      bool
 	frames, dropped, duplicates uint64
 	deadPort                    bool   // the first of the two, which has a third of the frames
+	shed                        uint64 // segments that passed while work was left out
 	unseen                      uint64 // of a thousand bytes
 	queries, responses          uint64
 	encrypted                   uint64
@@ -119,6 +120,7 @@ func (x *tap) apply(d *tick) {
 	s.Bytes += d.frames * 500
 	s.Outcomes[decode.TCP] += d.frames
 	s.Duplicates += d.duplicates
+	s.Overload.Segments[probe.WorkSNI] += d.shed
 	s.Source.Interfaces[1].Drops[0] += d.dropped
 	if !d.deadPort {
 		s.Source.Interfaces[0].Packets += d.frames / 3

@@ -103,6 +103,24 @@ func TestWatch(t *testing.T) {
 		{"each packet twice", func(x *tap) { x.run(time.Hour, func(d *tick) { d.duplicates = d.frames / 2 }) }, nil, nil},
 		{"each packet four times", func(x *tap) { x.run(time.Hour, func(d *tick) { d.duplicates = d.frames * 3 / 4 }) }, nil, []string{"duplicates"}},
 		{"losses before the capture", func(x *tap) { x.run(time.Hour, func(d *tick) { d.unseen = 30 }) }, nil, []string{"unseen_bytes"}},
+		{"half of the segments pass while work is left out", func(x *tap) {
+			x.run(time.Hour, func(d *tick) { d.shed = d.frames / 2 })
+		}, nil, []string{"overload"}},
+		{"a burst fills the rings for a moment", func(x *tap) {
+			x.run(10*time.Minute, nil)
+			x.run(30*time.Second, func(d *tick) { d.shed = d.frames })
+			x.run(10*time.Second, nil)
+		}, nil, nil},
+		{"work was left out, and is done again", func(x *tap) {
+			x.run(time.Hour, func(d *tick) { d.shed = d.frames })
+			x.run(5*time.Minute, nil)
+		}, nil, nil},
+		{"copies, and work is left out for a tenth of what is left", func(x *tap) {
+			x.run(time.Hour, func(d *tick) { d.duplicates = d.frames / 2; d.shed = d.frames / 20 })
+		}, nil, nil},
+		{"copies, and work is left out for half of what is left", func(x *tap) {
+			x.run(time.Hour, func(d *tick) { d.duplicates = d.frames / 2; d.shed = d.frames / 4 })
+		}, nil, []string{"overload"}},
 		{"one of the ports is unplugged", func(x *tap) {
 			x.run(time.Hour, func(d *tick) { d.deadPort = true })
 		}, nil, []string{"port_silent"}},

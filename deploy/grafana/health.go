@@ -124,7 +124,7 @@ func tapHealth() *dashboard.DashboardBuilder {
 
 // judgedBy are the shares that make a tap healthy or not.
 func judgedBy() (out []query) {
-	for _, reason := range []string{"drops", "one_direction", "duplicates", "unseen_bytes", "encrypted_dns", "names_missing"} {
+	for _, reason := range []string{"drops", "one_direction", "duplicates", "unseen_bytes", "encrypted_dns", "names_missing", "overload"} {
 		out = append(out, query{"max by (instance) (nametap_tap_" + reason + "_ratio{" + onTap + "})", "{{instance}} " + reason})
 	}
 	return out

@@ -300,7 +300,19 @@ func daemonCases(afternoon page) []*scenario {
 		p.of("nametap_dnsmap_last_evicted_age_seconds").set(noon, p.minutes(), 20000)
 	})
 	refused := with(func(p *page) { p.of("nametap_names_refused_total").set(noon, noon+60, 3) })
-	overload := with(func(p *page) { p.of("nametap_overload_shedding", "work=rtt").set(noon, noon+60, 1) })
+	overload := with(func(p *page) {
+		p.of("nametap_overload_shedding", "work=rtt").set(noon, noon+60, 1)
+		p.of("nametap_tap_problem", "reason=overload").set(noon+1, noon+65, 1)
+		p.of("nametap_tap_healthy").set(noon+1, noon+65, 0)
+	})
+	// Work is left out and done again all the time.
+	bursts := with(func(p *page) {
+		for i := noon; i < noon+60; i += 2 {
+			p.of("nametap_overload_shedding", "work=sni").set(i, i+1, 1)
+		}
+		p.of("nametap_tap_problem", "reason=overload").set(noon+5, noon+65, 1)
+		p.of("nametap_tap_healthy").set(noon+5, noon+65, 0)
+	})
 	crashing := afternoon.clone().restart(noon, 1).restart(noon+10, 1).restart(noon+20, 1)
 	down := with(func(p *page) {
 		selection(*p).vanish(noon, noon+60)
@@ -317,6 +329,7 @@ func daemonCases(afternoon page) []*scenario {
 		{"dns map of good length", old, nil, 1},
 		{"table refuses", refused, []expect{{"NametapTableRefusals", `table="names"`, noon + 15, noon + 18, noon + 59, noon + 75}}, 1},
 		{"overload", overload, []expect{{"NametapOverload", `work="rtt"`, noon + 10, noon + 11, noon + 59, noon + 60}}, 1},
+		{"overload in bursts", bursts, []expect{{"NametapTapUnhealthy", `reason="overload"`, noon + 35, noon + 36, noon + 64, noon + 65}}, 1},
 		{"crash loop", crashing, []expect{{"NametapRestarts", "", noon + 8, noon + 11, noon + 59, noon + 80}}, 1},
 		{"nametap down", down, []expect{
 			{"NametapDown", "", noon + 2, noon + 3, noon + 59, noon + 60},
