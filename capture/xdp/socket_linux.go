@@ -175,9 +175,14 @@ func (s *Socket) Available() int {
 	return int(atomic.LoadUint32(s.received.producer) - s.next)
 }
 
-// Pressure is how full the ring of packets received is, in percent.
+// Pressure is how many of the chunks that are not lent hold packets received, in
+// percent: the others are all that the kernel has for what comes next.
 func (s *Socket) Pressure() uint8 {
-	return uint8(min(100*s.Available()/len(s.received.entries), 100))
+	left := len(s.received.entries) - int(s.Lent())
+	if left <= 0 {
+		return 100
+	}
+	return uint8(min(100*s.Available()/left, 100))
 }
 
 // First returns the first packet that there is: Available must have said so.
