@@ -47,8 +47,11 @@ const (
 	// in the two lists that all of a step are put together in, and in a worker's
 	// inbox and, from there, in those two lists again.
 	factSize    = int64(unsafe.Sizeof(fact{})) + nameRoom
-	learnedCost = 4*factSize + 2*int64(unsafe.Sizeof(sighting{}))
+	learnedCost = 4 * factSize
 	inboxCost   = 3 * factSize
+	// sightingSize is that of one; a list may have twice the room it needs.
+	sightingSize          = int64(unsafe.Sizeof(sighting{}))
+	leastAhead, mostAhead = 8 << 10, 64 << 10
 	// recordCost is a record with its names, and what a partition keeps of a list
 	// that was longer.
 	recordCost = 2*int64(unsafe.Sizeof(flows.Record{})) + 224
@@ -60,10 +63,11 @@ type budget struct {
 	subscribers                  int
 	hellos, dnsStreams, dnsLong  int
 	late                         int // flows that wait for a late answer
-	facts                        int // of a step, and sightings
+	facts                        int // of a step
 
-	// of flow records, where somebody wants them: see records.go
-	ahead       int // frames
+	// of what waits for the end of a step: see early.go
+	ahead int // frames
+	// of flow records, where somebody wants them
 	timedOut    int // flows of a partition and step, 0 without a limit
 	recordsKept int // length of a list of them that is not given up
 
@@ -165,7 +169,7 @@ func planFor(cfg *Config, engines int) (budget, error) {
 	}
 	if records > 0 {
 		n := int(records / int64(engines) / recordCost)
-		b.ahead, b.timedOut, b.recordsKept = n/4, n/4/partitions, n/partitions/2
+		b.ahead, b.timedOut, b.recordsKept = min(b.ahead, n/4), n/4/partitions, n/partitions/2
 	}
 	return b, nil
 }
@@ -213,6 +217,7 @@ func divide(memory int64, engines int) budget {
 		dnsLong:     part(4, dnsLongCost, 1),
 		late:        int(powerOfTwo(permille(4) / partitions / lateSize)),
 		facts:       part(6, learned, 64),
+		ahead:       int(min(max(permille(1)/(2*3*sightingSize), leastAhead), mostAhead)),
 		fragments:   int(min(one, maxFragments)),
 		sessions:    sessions,
 		roster:      max(int(roster/2/rosterCost), 1024),

@@ -52,6 +52,9 @@ func newCommon(cfg *Config, b *budget, engines int) (*common, error) {
 	return c, nil
 }
 
+// sightingsKept is the length of a list of sightings that is not given up.
+const sightingsKept = 256
+
 // meet takes the sightings that an engine's partitions made in the step of that
 // phase.
 func (c *common) meet(e *Engine, phase int) {
@@ -73,6 +76,9 @@ func (c *common) meet(e *Engine, phase int) {
 			}
 		}
 		a.sightings[phase] = a.sightings[phase][:0]
+		if cap(a.sightings[phase]) > sightingsKept {
+			a.sightings[phase] = nil
+		}
 	}
 	// The engines are never quite at the same time.
 	if m := e.now / minute; m > c.minute {

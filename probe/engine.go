@@ -109,11 +109,11 @@ type Engine struct {
 	rosters      [2]*roster
 	gatewaysTold int // gateways that the other engines' user knows of
 	signal       decode.Packet
-	signals      dedup // of signals alone: the same message may be a frame as well
-	nextLook     int64 // packet time of the next call of Watch
-	awaited      int   // steps that every shard is known to be through with
-	endable      [2]int
-	ending       bool // no shard is running, and all flows end
+	signals      dedup  // of signals alone: the same message may be a frame as well
+	nextLook     int64  // packet time of the next call of Watch
+	awaited      int    // steps that every shard is known to be through with
+	waiting      [2]int // frames, by phase, of which something waits for the end of the step
+	ending       bool   // no shard is running, and all flows end
 
 	pendingRules atomic.Pointer[classify.Compiled]
 
@@ -325,7 +325,7 @@ func (e *Engine) run(l *lease, frames []capture.Frame) {
 	for len(frames) > 0 {
 		n := e.frames(l, frames)
 		frames = frames[n:]
-		e.handOut(n)
+		e.early(n)
 	}
 }
 
@@ -649,7 +649,7 @@ func (e *Engine) exchange() {
 	if e.cfg.Answers != nil {
 		e.answers(&e.fresh)
 	}
-	e.endable[phase] = 0
+	e.waiting[phase] = 0
 	e.common.exchange(e, phase)
 	r := e.rosters[phase]
 	if r != e.rosters[phase^1] {
@@ -707,11 +707,9 @@ func (e *Engine) finish() {
 		a.flows.Shutdown(e.now)
 		a.shard.mu.Unlock()
 		e.collect(a, a.shard.phase)
+		e.common.meet(e, a.shard.phase) // flows that were named at their end
 	}
 	e.ending = false
-	for phase := range 2 {
-		e.common.meet(e, phase) // flows that were named at their end
-	}
 }
 
 // Reload replaces the naming rules. Live flows keep their class; names are

@@ -5,7 +5,6 @@ import (
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/dnsmap"
 	"github.com/nametap/nametap/flows"
-	"github.com/nametap/nametap/internal/arena"
 	"github.com/nametap/nametap/internal/stream"
 )
 
@@ -83,10 +82,6 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 		if p.facts[phase], err = newFacts(b.facts); err != nil {
 			return nil, err
 		}
-		if p.sightings[phase], err = arena.Make[sighting](b.facts); err != nil {
-			return nil, err
-		}
-		p.sightings[phase] = p.sightings[phase][:0]
 	}
 	p.hellos = stream.New(classify.MaxHello, b.hellos*classify.MaxHello)
 	p.dnsStreams = stream.New(dnsWindow, b.dnsStreams*dnsWindow)
@@ -155,24 +150,9 @@ func (a *partition) present(f *flows.Flow) {
 	}
 	server := fingerprint(seed, f.Key.Server)
 	if a.recent.first(server, f.Class, now) {
-		a.sight(sighting{f.Key.Server, now, f.Class, silent})
+		s := &a.sightings[a.shard.phase]
+		*s = append(*s, sighting{f.Key.Server, now, f.Class, silent})
 	}
-}
-
-// sight notes a sighting until the end of the step. The last quarter of the room
-// is for servers that both ends have been heard with: a flood of SYNs may not
-// have it.
-func (a *partition) sight(s sighting) {
-	list := &a.sightings[a.shard.phase]
-	room := cap(*list) - len(*list)
-	if s.silent {
-		room -= cap(*list) / 4
-	}
-	if room <= 0 {
-		a.subscribers.Refused++
-		return
-	}
-	*list = append(*list, s)
 }
 
 // onEnd is called by the flow table when a flow is over for good.

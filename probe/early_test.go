@@ -118,10 +118,70 @@ func TestFactsAreBounded(t *testing.T) {
 		}
 		for _, a := range e.parts {
 			for phase := range 2 {
-				if cap(a.facts[phase].list) != e.budget.facts || cap(a.sightings[phase]) != e.budget.facts {
+				if cap(a.facts[phase].list) != e.budget.facts {
 					t.Fatal("a list grew beyond its room")
 				}
 			}
+		}
+	}
+}
+
+// watched is a source that calls look before each batch.
+type watched struct {
+	memory
+	look func()
+}
+
+func (w *watched) Next(b *capture.Batch) error {
+	w.look()
+	return w.memory.Next(b)
+}
+
+// TestSightingsAreBounded: where packet time stands still, sightings of servers do
+// not pile up, and each counts.
+func TestSightingsAreBounded(t *testing.T) {
+	g, r := newGn(t), rand.New(rand.NewPCG(1, 2))
+	data := g.tcp("10.0.0.1", "198.18.0.1", 40000, 443, "A", 1, 1, "hello")
+	servers := map[string]bool{}
+	var list []capture.Frame
+	for range 60_000 {
+		b := slices.Clone(data)
+		put(b[12:], 10<<24, r.Uint32()&0xffffff)
+		put(b[16:], 198<<24|18<<16, r.Uint32()&0x7ff)
+		servers[string(b[16:20])] = true
+		list = append(list, capture.Frame{Time: second, Data: b, WireLen: uint32(len(b)), Link: decode.LinkRaw})
+	}
+	var want string
+	for _, shards := range []int{1, 3} {
+		cfg := config(shards)
+		cfg.Memory, cfg.Dedup = MinMemory, 0
+		e := newEngine(t, cfg)
+		most := 0
+		source := &watched{memory{frames: list, batch: 300}, func() {
+			n := 0
+			for _, a := range e.parts {
+				if shards == 1 {
+					n += len(a.sightings[0]) + len(a.sightings[1])
+				}
+			}
+			most = max(most, n)
+		}}
+		if err := e.Run(context.Background(), source); err != nil {
+			t.Fatal(err)
+		}
+		if shards == 1 && (most == 0 || most > e.budget.ahead) {
+			t.Errorf("%d sightings were waiting, want %d at most", most, e.budget.ahead)
+		}
+		s := e.Snapshot()
+		if got := s.Classes[0].Servers; got != len(servers) {
+			t.Errorf("%d shards: %d servers of %d", shards, got, len(servers))
+		}
+		text, _ := json.Marshal(s)
+		if want == "" {
+			want = string(text)
+		}
+		if string(text) != want {
+			t.Errorf("%d shards: another outcome than with one", shards)
 		}
 	}
 }
