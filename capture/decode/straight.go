@@ -16,8 +16,8 @@ import (
 // them round, and headers are pointers to arrays, whose bounds are known.
 
 // straightDepth is the most headers that they pass, as the walk counts them:
-// Ethernet, two tags, IP, UDP, IP, TCP.
-const straightDepth = 7
+// Ethernet, two tags, IP, UDP, a GTP-U extension, IP, TCP.
+const straightDepth = 8
 
 // noLink is no link type; a file may claim any that fits into Link.
 const noLink = -1
@@ -98,10 +98,15 @@ func (d *Decoder) straight(frame []byte, wireLen uint32, vlan uint16, p *Packet)
 		p.TEID = binary.BigEndian.Uint32(h[32:36])
 		b = b[ipv4Len+udpLen+gtpLen:]
 		if flags&gtpOptionalMask != 0 {
-			if flags&gtpExtension != 0 && b[3] != 0 {
-				return d.walk(frame, wireLen, LinkEthernet, vlan, p)
-			}
+			extended := flags&gtpExtension != 0 && b[3] != 0
 			b, room = b[gtpOptionalLen:], room-gtpOptionalLen
+			if extended {
+				n := gtpExtensionLen(b)
+				if n == 0 {
+					return d.walk(frame, wireLen, LinkEthernet, vlan, p)
+				}
+				b, room = b[n:], room-n
+			}
 		}
 	}
 	if len(b) >= ipv4Len+tcpLen {
@@ -123,6 +128,19 @@ func (d *Decoder) straight(frame []byte, wireLen uint32, vlan uint16, p *Packet)
 		}
 	}
 	return d.straightOther(frame, wireLen, vlan, len(frame)-len(b), room, p)
+}
+
+// gtpExtensionLen is the length of the GTP-U extension header in front of b if
+// it is the last, as 5G's PDU session container always is, else 0.
+func gtpExtensionLen(b []byte) int {
+	if len(b) == 0 {
+		return 0
+	}
+	n := int(b[0]) * 4
+	if n == 0 || n > len(b) || b[n-1] != 0 {
+		return 0
+	}
+	return n
 }
 
 // straightTags passes one or two VLAN tags of an Ethernet frame with the

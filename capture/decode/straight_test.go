@@ -82,6 +82,8 @@ func straightFrames() []sample {
 			{s.name + " in gtp with a sequence number", LinkIPv4, outer4(17, gtpu(2, hx("0001 00 00"), s.frame)), s.want},
 			{s.name + " in gtp with an n-pdu number", LinkIPv4, outer4(17, gtpu(1, hx("ffff 05 85"), s.frame)), s.want},
 			{s.name + " in gtp with no extension", LinkIPv4, outer4(17, gtpu(4, hx("0000 00 00"), s.frame)), s.want},
+			{s.name + " in gtp with a pdu session container", LinkIPv4, outer4(17, gtpu(4, hx("0000 00 85 01 10 09 00"), s.frame)), s.want},
+			{s.name + " in gtp with a long extension", LinkIPv4, outer4(17, gtpu(7, hx("0001 02 c0 02 0000000000 00 00"), s.frame)), s.want},
 			{s.name + " in gtp from another port", LinkIPv4, outer4(17, udp(40000, 2152, gtp(0, nil, s.frame))), s.want},
 			{s.name + " in gtp to another port", LinkIPv4, outer4(17, udp(2152, 40000, gtp(0, nil, s.frame))), s.want},
 			{s.name + " in gtp with trailing bytes", LinkIPv4, outer4(17, udp(2152, 2152, cat(gtp(0, nil, s.frame), hx("0000")))), s.want},
