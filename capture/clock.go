@@ -1,7 +1,5 @@
 package capture
 
-import "math"
-
 // maxStep is how far, in nanoseconds, one frame's time may be from the one
 // before it without a second look.
 const maxStep = 60e9
@@ -39,7 +37,7 @@ type clock struct {
 // that waited. Of those and it c.held wait afterwards, at the end of frames.
 func (c *clock) settle(frames []Frame) {
 	waited := len(frames) - 1 - c.held
-	if t := frames[len(frames)-1].Time; c.held == 0 && c.started && near(t, c.prev) {
+	if t := frames[len(frames)-1].Time; c.settled() && near(t, c.prev) {
 		c.prev = t
 	} else {
 		c.judge(frames)
@@ -100,13 +98,8 @@ func (c *clock) last(frames []Frame) {
 	c.held = 0
 }
 
-// second returns the second in which the last frame lies. What comes in the same
-// one is near it, so that it needs no look; false where the next frame needs one
-// in any case.
-func (c *clock) second() (uint32, bool) {
-	s := c.prev / 1e9
-	return uint32(s), c.started && c.held == 0 && s <= math.MaxUint32
-}
+// settled reports whether a frame that is near the last one needs no other look.
+func (c *clock) settled() bool { return c.started && c.held == 0 }
 
 // near reports whether two times are at most maxStep apart. Times are never
 // negative, so the difference cannot overflow.

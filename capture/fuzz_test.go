@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// fuzzFile reads data in two ways, which must give the same, and compares with
+// fuzzFile reads data in three ways, which must give the same, and compares with
 // the oracle what it reads without complaint.
 func fuzzFile(t *testing.T, data []byte) {
-	whole, err := drain(t, source(data, 4<<10, nil))
+	whole, err := sameOneByOne(t, data, 4<<10)
 	parts, partsErr := drain(t, source(data, 40, regimes[3].how))
 	if !slices.Equal(whole, parts) {
 		t.Fatalf("%d frames read whole, %d in parts", len(whole), len(parts))
@@ -47,6 +47,7 @@ func FuzzPcap(f *testing.F) {
 	f.Add(little().pcap(magicNano, 0, 1).record(1000, 0, "a", 1).record(9000, 0, "b", 1).record(1000, 1<<31, "c", 1).b)
 	f.Add(little().pcap(magicModified, 0, 1).u32(1, 0, 1, 1, 0, 0).raw("a").b)
 	f.Add(little().pcap(magicMicro, 0, 1).u32(0, 0, maxFrame, 0).b)
+	f.Add(oddRecords(magicMicro, 1e6).b[:32<<10])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) >= sniffBytes {
 			if magic, _ := magicOfPcap(data); magic == 0 {
@@ -65,6 +66,7 @@ func FuzzPcapng(f *testing.F) {
 	f.Add(ng.block(blockPacket, little().u16(0, 77).u32(0, 5, 3, 9).raw("abc")).b)
 	f.Add(big().section().iface(101, 9, big().option(optionName, "eth0").option(optionTSResol, "\xa0").option(optionTSOff, "12345678")).enhanced(0, 1<<40, "abc", 9).b)
 	f.Add(ng.u32(99, 0xfffffffc).b)
+	f.Add(oddBlocks().b[:32<<10])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		head := little().u32(blockSection).b
 		if len(data) >= sniffBytes && !bytes.HasPrefix(data, head) {

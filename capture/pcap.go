@@ -3,6 +3,7 @@ package capture
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 
 	"github.com/nametap/nametap/capture/decode"
@@ -141,11 +142,12 @@ func (p *pcapFormat) parse(data []byte, at int64, frames []Frame, c *clock) ([]F
 // Whatever it leaves is parse's, which would have done the same with all of it,
 // in three times the instructions.
 func (p *pcapFormat) run(data []byte, frames []Frame, c *clock) ([]Frame, int) {
-	var settled bool
-	if p.second, settled = c.second(); !settled || p.swap || p.recordLen != pcapRecordLen {
+	second := c.prev / 1e9
+	if p.swap || p.recordLen != pcapRecordLen || !c.settled() || second > math.MaxUint32 {
 		return frames, 0
 	}
-	p.base = int64(p.second) * 1e9
+	// What comes in the second of the last frame is near it.
+	p.second, p.base = uint32(second), second*1e9
 	// What is whole within this is no longer than maxFrame.
 	data = data[:min(len(data), maxFrame+2*pcapRecordLen)]
 	slots := frames[len(frames):cap(frames)]
