@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -321,19 +322,20 @@ func (w *walker) take(frames []Frame, iface uint16, limit int64) ([]Frame, uint6
 			break
 		}
 		if memory[w.at+packetKind] != unix.PACKET_OUTGOING {
-			frame := Frame{
-				Data:      memory[start:end:end],
-				Time:      w.time,
-				WireLen:   max(wire, uint32(captured)),
-				Link:      r.link,
-				Interface: iface,
-			}
+			// Written in place: a frame is too long to be put together in
+			// registers.
+			frames = slices.Grow(frames, 1)[:len(frames)+1]
+			f := &frames[len(frames)-1]
+			f.Data = memory[start:end:end]
+			f.Time = w.time
+			f.WireLen = max(wire, uint32(captured))
+			f.Link, f.Interface = r.link, iface
+			f.VLAN, f.HasVLAN = 0, false
 			if hasTag(p) {
-				frame.VLAN, frame.HasVLAN = uint16(p.Hv1.Vlan_tci), true
-				frame.WireLen += vlanTagLen
+				f.VLAN, f.HasVLAN = uint16(p.Hv1.Vlan_tci), true
+				f.WireLen += vlanTagLen
 			}
-			frames = append(frames, frame)
-			bytes += uint64(frame.WireLen)
+			bytes += uint64(f.WireLen)
 		}
 		w.at += int(p.Next_offset)
 		w.left--
