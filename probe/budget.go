@@ -209,7 +209,7 @@ func divide(memory int64, engines int) budget {
 	return budget{
 		flows:       min(max(flowsIn(permille(477)/partitions), 16), mostFlows),
 		entries:     part(333, entryCost, 16),
-		names:       part(33, nameCost, 16),
+		names:       part(28, nameCost, 16),
 		subscribers: presenceIn(permille(22) / partitions),
 		holes:       part(10, holesCost, 16),
 		hellos:      part(10, helloCost, 2),

@@ -60,6 +60,9 @@ func (e *Engine) takeEarly() {
 
 // quiet waits until no shard has anything left to do. No chunk is being filled.
 func (e *Engine) quiet() {
+	if e.inline {
+		return
+	}
 	var all [chunksAhead]*chunk
 	n := cap(e.chunkPool)
 	for i := range n {

@@ -16,6 +16,7 @@ import (
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/gtp"
+	"github.com/nametap/nametap/internal/arena"
 )
 
 // step is the length of packet time after which the partitions' clocks move and
@@ -166,6 +167,11 @@ func (e *Engine) allocate() error {
 		owned := (partitions-1-i)/e.cfg.Shards + 1
 		if s.slab, err = flows.NewSlab(owned * e.budget.flows); err != nil {
 			return err
+		}
+		if e.cfg.Servings {
+			if s.place, err = arena.Make[uint32](owned*e.budget.flows + 1); err != nil {
+				return err
+			}
 		}
 		for n := i; n < partitions; n += e.cfg.Shards {
 			a, err := newPartition(s, &e.budget, &e.cfg)

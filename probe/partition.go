@@ -71,7 +71,7 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 		return nil, err
 	}
 	if cfg.Servings {
-		if p.serving, err = newServing(b); err != nil {
+		if p.serving, err = newServing(b, s.place); err != nil {
 			return nil, err
 		}
 	}

@@ -64,7 +64,9 @@ const (
 // a silence. Nil follows none.
 type serving struct {
 	flows []servedFlow
-	place []uint32 // of a flow's record, counted from 1; 0 is not followed
+	// place of a flow's record in flows, counted from 1; 0 is not followed. The
+	// shard's partitions share it, as they share the records.
+	place []uint32
 
 	list []Serving // what was met since Watch was called last
 	at   map[servingKey]int
@@ -88,12 +90,11 @@ type servedFlow struct {
 	loss                   [2]flows.Loss
 }
 
-func newServing(b *budget) (*serving, error) {
-	s := &serving{at: map[servingKey]int{}}
-	var errs [3]error
+func newServing(b *budget, place []uint32) (*serving, error) {
+	s := &serving{at: map[servingKey]int{}, place: place}
+	var errs [2]error
 	s.flows, errs[0] = arena.Make[servedFlow](b.served)
-	s.place, errs[1] = arena.Make[uint32](b.flows + 1)
-	s.list, errs[2] = arena.Make[Serving](b.servers)
+	s.list, errs[1] = arena.Make[Serving](b.servers)
 	s.flows, s.list = s.flows[:0], s.list[:0]
 	return s, errors.Join(errs[:]...)
 }

@@ -115,7 +115,7 @@ func compareServings(t *testing.T, before, now *Snapshot) {
 
 func TestServingBounds(t *testing.T) {
 	const mostServed, servers = 100, 40
-	s, err := newServing(&budget{flows: 1000, served: mostServed, servers: servers})
+	s, err := newServing(&budget{served: mostServed, servers: servers}, make([]uint32, 1001))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type shard struct {
 	parts  [partitions]*partition // nil where another shard has it
 	own    []*partition
 	slab   *flows.Slab // of the partitions' flows
+	place  []uint32    // of its records, for serving
 
 	// mu is held while a chunk is worked, so that a snapshot sees the state
 	// between two chunks. It is never taken per packet.
