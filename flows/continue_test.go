@@ -42,9 +42,9 @@ func (w twins) compare() {
 		t.Fatal("the classes hold something else")
 	case !slices.Equal(a.index, b.index):
 		t.Fatal("the index is another")
-	case a.trains != b.trains:
+	case *a.trains != *b.trains:
 		t.Fatal("the trains hold something else")
-	case a.used != b.used || a.wheel != b.wheel || a.wheelNow != b.wheelNow || a.halfOpen != b.halfOpen || a.closed != b.closed:
+	case a.used != b.used || *a.wheel != *b.wheel || a.wheelNow != b.wheelNow || a.halfOpen != b.halfOpen || a.closed != b.closed:
 		t.Fatal("the lists hold something else")
 	case a.Evicted != b.Evicted || a.HolesDropped != b.HolesDropped || !slices.Equal(a.holes, b.holes):
 		t.Fatal("the holes are others")
@@ -203,11 +203,14 @@ func TestContinueAllocs(t *testing.T) {
 func TestLines(t *testing.T) {
 	tab := newScene(t, 16).tab
 	const line = 64
-	first, last := uintptr(unsafe.Pointer(&tab.cfg.Seed)), uintptr(unsafe.Pointer(&tab.skipRTT))
+	if n := unsafe.Sizeof(*tab); n%line != 0 {
+		t.Errorf("a table is %d bytes", n)
+	}
+	first, last := uintptr(unsafe.Pointer(&tab.cfg.Seed)), uintptr(unsafe.Pointer(&tab.trains))
 	if first%line != 0 || last-first >= 2*line {
 		t.Errorf("what every segment reads begins %d bytes into a line and ends %d further", first%line, last-first)
 	}
-	if at := uintptr(unsafe.Pointer(&tab.trains)) % line; at != 0 || unsafe.Sizeof(train{}) != line {
+	if at := uintptr(unsafe.Pointer(tab.trains)) % line; at != 0 || unsafe.Sizeof(train{}) != line {
 		t.Errorf("trains begin %d bytes into a line, and are %d bytes", at, unsafe.Sizeof(train{}))
 	}
 }

@@ -65,11 +65,12 @@ type Config struct {
 // them, so that growing moves eight bytes a flow.
 //
 // Many tables are in use at once. So what every segment reads are two lines of the
-// cache, from cfg.Seed to skipRTT, and each train is one (a test holds them
-// there): in front of a struct of this size with pointers in it the runtime keeps a
-// word of its own.
+// cache, from cfg.Seed to trains, and each train is one (a test holds them there);
+// and what is large stands elsewhere, or the tables, pages each, would have those
+// lines in the same few sets of the cache.
 type Table struct {
-	entries int
+	entries  int
+	wheelMin int64 // no flow is due before this second
 
 	cfg  Config
 	high uint64 // hashHigh of IPv4 addresses
@@ -79,14 +80,13 @@ type Table struct {
 	index   []uint64 // tag<<32 | record, 0 is empty
 	second  packetSecond
 	mask    uint32
-	free    uint32 // head of the free list, linked by next
-	used    uint32 // records ever taken, and one
 	skipRTT bool
+	trains  *[trainSlots]train
 
-	trains [trainSlots]train
+	free uint32 // head of the free list, linked by next
+	used uint32 // records ever taken, and one
 
-	wheel    [wheelSlots + 1]uint32
-	wheelMin int64 // no flow is due before this second
+	wheel    *[wheelSlots + 1]uint32
 	wheelNow int64 // the second up to which the wheel has turned: the table's clock
 	advanced int64 // the second to which Advance came last
 	mayEnd   int   // flows that this Advance may still end
@@ -108,6 +108,8 @@ type Table struct {
 
 	// reserve is arena.MakeDense; tests let it fail.
 	reserve func(n int) ([]uint64, error)
+
+	_ [48]byte // makes it whole lines, so that the next table begins with one
 }
 
 // list is a queue of flows, oldest first, linked by prev and next.
@@ -127,7 +129,10 @@ func New(cfg Config) (*Table, error) {
 		return nil, fmt.Errorf("flows: a table of %d flows; give at least %d, at most %d", cfg.Flows, MinFlows, math.MaxInt32)
 	}
 	lists := min(max(cfg.HoleLists, 0), math.MaxUint16-1)
-	t := &Table{cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.MakeDense[uint64]}
+	t := &Table{
+		cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.MakeDense[uint64],
+		trains: new([trainSlots]train), wheel: new([wheelSlots + 1]uint32),
+	}
 	t.high = hashHigh(cfg.Seed, 0, 0)
 	var errs [3]error
 	errs[0] = t.enlist()

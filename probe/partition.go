@@ -33,7 +33,7 @@ type partition struct {
 	late lateQueue
 
 	subscribers *presence
-	recent      recent // servers
+	recent      *recent // servers
 
 	// What waits for the end of a step, in the buffer of the step's phase.
 	facts     [2]facts
@@ -51,7 +51,7 @@ type sighting struct {
 }
 
 func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
-	p := &partition{shard: s, late: lateQueue{most: b.late}}
+	p := &partition{shard: s, late: lateQueue{most: b.late}, recent: new(recent)}
 	var err error
 	p.names, err = dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(b.names * nameCost), Seed: cfg.Seed})
 	if err != nil {
