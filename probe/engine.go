@@ -711,6 +711,7 @@ func (e *Engine) finish() {
 	for _, a := range e.parts {
 		a.shard.mu.Lock()
 		a.flows.Shutdown(e.now)
+		a.shard.welcome()
 		a.shard.mu.Unlock()
 		e.collect(a, a.shard.phase)
 		e.common.meet(e, a.shard.phase) // flows that were named at their end

@@ -136,25 +136,6 @@ func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev 
 	}
 }
 
-// present notes that the flow's ends are there.
-func (a *partition) present(f *flows.Flow) {
-	now := a.shard.minute
-	f.Minute = now
-	seed := a.shard.engine.cfg.Seed
-	subscriber := mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^seed, uint64(f.Key.Scope))
-	silent := f.Half[flows.Up].Packets == 0 || f.Half[flows.Down].Packets == 0
-	if silent && !a.subscribers.spare() {
-		a.subscribers.Refused++
-	} else {
-		a.subscribers.seen(subscriber, f.Class, now)
-	}
-	server := fingerprint(seed, f.Key.Server)
-	if a.recent.first(server, f.Class, now) {
-		s := &a.sightings[a.shard.phase]
-		*s = append(*s, sighting{f.Key.Server, now, f.Class, silent})
-	}
-}
-
 // onEnd is called by the flow table when a flow is over for good.
 func (a *partition) onEnd(r uint32, f *flows.Flow) {
 	if !f.Settled() {
@@ -310,6 +291,7 @@ func (a *partition) classOf(name dnsmap.NameID) uint8 {
 func (a *partition) advance(now int64) {
 	a.drainLate(now)
 	a.flows.Advance(now)
+	a.shard.welcome()
 	a.dns.Sweep(now, 1+a.dns.Len()/sweepSteps)
 	m := uint16(now / minute)
 	if m != a.shard.minute {

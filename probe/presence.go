@@ -69,6 +69,11 @@ func (r *recent) first(mark uint64, class uint8, minute uint16) bool {
 	return false
 }
 
+// touch loads the place of a pair, as first will read it.
+func (r *recent) touch(mark uint64, class uint8) uint64 {
+	return r[mix(mark, uint64(class))%uint64(len(r))]
+}
+
 func (s *presence) find(mark uint64, class uint8) *presenceSlot {
 	at := (mark >> 16) & s.mask
 	for {

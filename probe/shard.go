@@ -72,6 +72,9 @@ type shard struct {
 	dnsRcodes                                [16]uint64
 	encryptedDNS                             uint64
 
+	arrivals [group]arrival
+	arrived  int // of them, those that wait
+
 	message dnsmap.Message
 	sni     [256]byte
 	nameBuf []byte
@@ -157,7 +160,7 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 	for i := range items {
 		sink += s.table(&items[i]).TouchRecord(found[i])
 	}
-	s.sink = sink
+	s.sink += sink
 	for i := range items {
 		it := &items[i]
 		p := &packets[it.packet]
@@ -167,6 +170,7 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 			s.segment(it, p, &keys[i], hashes[i], found[i])
 		}
 	}
+	s.welcome()
 }
 
 // segment works one TCP segment. r is the record that Seek found for its hash.

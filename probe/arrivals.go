@@ -1,0 +1,63 @@
+package probe
+
+import (
+	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/flows"
+)
+
+// arrival is a flow of which the first packet of a minute has passed: its ends are
+// there. What that is noted in is read at random, once a flow and minute, which
+// with millions of flows is nearly once a packet. So arrivals wait for each other
+// within a group of packets, and what they read is loaded for all before the first
+// is noted. A partition's are noted in their order, and before its clock moves.
+type arrival struct {
+	subscriber, mark uint64 // mark is the server's
+	server           decode.Addr
+	partition, class uint8
+	silent           bool // one of the flow's ends has not been heard
+}
+
+// present notes, a little later, that the flow's ends are there.
+func (a *partition) present(f *flows.Flow) {
+	s := a.shard
+	if s.arrived == len(s.arrivals) {
+		s.welcome()
+	}
+	f.Minute = s.minute
+	seed := s.engine.cfg.Seed
+	v := &s.arrivals[s.arrived]
+	v.subscriber = mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^seed, uint64(f.Key.Scope))
+	v.mark = fingerprint(seed, f.Key.Server)
+	v.server, v.partition, v.class = f.Key.Server, uint8(a.number), f.Class
+	v.silent = f.Half[flows.Up].Packets == 0 || f.Half[flows.Down].Packets == 0
+	s.arrived++
+}
+
+// welcome notes the arrivals that wait.
+func (s *shard) welcome() {
+	list := s.arrivals[:s.arrived]
+	s.arrived = 0
+	sink := uint64(0)
+	for i := range list {
+		v := &list[i]
+		a := s.parts[v.partition%partitions]
+		sink += a.subscribers.touch(v.subscriber, v.class) + a.recent.touch(v.mark, v.class)
+	}
+	s.sink += sink
+	for i := range list {
+		s.parts[list[i].partition%partitions].welcome(&list[i])
+	}
+}
+
+func (a *partition) welcome(v *arrival) {
+	now := a.shard.minute
+	if v.silent && !a.subscribers.spare() {
+		a.subscribers.Refused++
+	} else {
+		a.subscribers.seen(v.subscriber, v.class, now)
+	}
+	if a.recent.first(v.mark, v.class, now) {
+		s := &a.sightings[a.shard.phase]
+		*s = append(*s, sighting{v.server, now, v.class, v.silent})
+	}
+}
