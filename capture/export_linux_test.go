@@ -1,6 +1,10 @@
 package capture
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/nametap/nametap/capture/xdp"
+)
 
 // What the tests of package capture_test use as well.
 var (
@@ -21,4 +25,17 @@ func Connect(t *testing.T, s Source, far string) {
 func InjectFrames(t *testing.T, name string, frame []byte, n int) int {
 	t.Helper()
 	return injectXDP(t, name, xdpPass, frame, n)
+}
+
+// TransmitFrames has the interface send frames, from its receive path on: a pair's
+// other end gets them as an XDP program may take them.
+func TransmitFrames(t *testing.T, name string, frame []byte, n int) int {
+	t.Helper()
+	return injectXDP(t, name, xdpTx, frame, n)
+}
+
+// OpenNativeXDP opens an AF_XDP source.
+func OpenNativeXDP(t *testing.T, name string) Source {
+	t.Helper()
+	return openXDPTest(t, xdp.Native, 0, name)
 }

@@ -36,10 +36,23 @@ func TestWholeLoad(t *testing.T) {
 		return func(t *testing.T) int { return capture.SendPaced(t, "far0", frames, n, rate) }
 	}
 	inject := func(t *testing.T) int { return capture.InjectFrames(t, "tap0", frames[0], n) }
+	transmit := func(t *testing.T) int { return capture.TransmitFrames(t, "far0", frames[0], n) }
+	packet := func(workers int) func(t *testing.T) []capture.Source {
+		return func(t *testing.T) []capture.Source { return openWorkers(t, workers) }
+	}
+	xdp := func(t *testing.T) []capture.Source { return []capture.Source{capture.OpenNativeXDP(t, "tap0")} }
 	for _, engine := range []struct {
-		name            string
-		workers, shards int
-	}{{"1 worker", 1, 1}, {"1 worker, 2 shards", 1, 2}, {"2 workers", 2, 1}} {
+		name   string
+		open   func(t *testing.T) []capture.Source
+		shards int
+		inject func(t *testing.T) int
+	}{
+		{"1 worker", packet(1), 1, inject},
+		{"1 worker, 2 shards", packet(1), 2, inject},
+		{"2 workers", packet(2), 1, inject},
+		{"AF_XDP", xdp, 1, transmit},
+		{"AF_XDP, 2 shards", xdp, 2, transmit},
+	} {
 		for _, load := range []struct {
 			name string
 			send func(t *testing.T) int
@@ -49,11 +62,25 @@ func TestWholeLoad(t *testing.T) {
 			{"500k", paced(500_000)},
 			{"600k", paced(600_000)},
 			{"sendmmsg", paced(0)},
-			{"XDP injector", inject},
+			{"XDP injector", engine.inject},
 		} {
-			t.Run(engine.name+", "+load.name, func(t *testing.T) { whole(t, engine.workers, engine.shards, load.send) })
+			t.Run(engine.name+", "+load.name, func(t *testing.T) { whole(t, engine.open, engine.shards, load.send) })
 		}
 	}
+}
+
+func openWorkers(t *testing.T, workers int) []capture.Source {
+	t.Helper()
+	sources, info, err := capture.OpenLiveWorkers(capture.LiveConfig{
+		Interfaces: []string{"tap0"}, Workers: workers, Subscribers: probe.DefaultSubscribers(), Seed: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if workers > 1 && info.Method != capture.FanoutEBPF {
+		t.Skipf("no eBPF: %+v", info)
+	}
+	return sources
 }
 
 // cpu is what a thread, or the process, has taken.
@@ -65,19 +92,11 @@ func cpu(who int) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func whole(t *testing.T, workers, shards int, send func(t *testing.T) int) {
+func whole(t *testing.T, open func(t *testing.T) []capture.Source, shards int, send func(t *testing.T) int) {
 	capture.InNamespace(t)
 	capture.Veth(t, "tap0", "far0")
-	sources, info, err := capture.OpenLiveWorkers(capture.LiveConfig{
-		Interfaces: []string{"tap0"}, Workers: workers, Subscribers: probe.DefaultSubscribers(), Seed: 1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if workers > 1 && info.Method != capture.FanoutEBPF {
-		t.Skipf("no eBPF: %+v", info)
-	}
-	engines, err := probe.NewWorkers(workers, probe.Config{
+	sources := open(t)
+	engines, err := probe.NewWorkers(len(sources), probe.Config{
 		Shards: shards, Memory: 1 << 30, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
 		DNSGrace: 10 * time.Second, DNSStale: 6 * time.Hour, Dedup: 10 * time.Millisecond, Rules: classify.Builtin(),
 		Seed: 2, Clock: func() int64 { return time.Now().UnixNano() },
