@@ -39,8 +39,8 @@ type Batch struct {
 	// sources of OpenLiveWorkers have any.
 	Signals []Signal
 	// Pressure is how full the ring is that the frames come from, or the fullest
-	// of several, in percent: what waits behind the batch. 0 where there is
-	// no ring.
+	// of several, in percent: what waits behind the batch. Behind AF_XDP it is
+	// the share of the chunks that no batch holds. 0 where there is no ring.
 	Pressure uint8
 	// Scratch is for the consumer: packets put together from several frames
 	// live here as long as the batch does. A Source never touches it.

@@ -474,3 +474,29 @@ func BenchmarkByTEID(b *testing.B) {
 		})
 	}
 }
+
+// Two sessions that turn out to be one, with more endpoints together than one may
+// have: the endpoint that showed it may be among those that go.
+func TestMergeOfTwoThatAreFull(t *testing.T) {
+	c := newCore(t, Config{})
+	const k = 0x1000
+	var first, created [][]byte
+	for i := range 31 {
+		first = append(first, pdr(1, i+1, 1, pfteid(uint32(k+i), sgwu)))
+		created = append(created, pie(8, pie(56, be16(i+1)), pfteid(uint32(k+0x100+i), sgwu)))
+	}
+	c.n4(sgw, sgwu, pfcpmsg(50, 0, 1, append([][]byte{fseid(1, sgw)}, first...)...))
+	c.n4(sgwu, sgw, pfcpmsg(51, 1, 1, append([][]byte{pie(19, []byte{1}), fseid(1, sgwu)}, created...)...))
+	var second [][]byte
+	for i := range 30 {
+		second = append(second, pdr(1, i+1, 1, pfteid(uint32(k+0x200+i), pgwu)))
+	}
+	second = append(second, far(3, 1, 0, outer(k, sgwu)))
+	c.n4(pgw, pgwu, pfcpmsg(50, 0, 1, append([][]byte{fseid(2, pgw)}, second...)...))
+	c.n4(pgwu, pgw, pfcpmsg(51, 2, 1, pie(19, []byte{1}), fseid(2, pgwu)))
+	c.want("merged", c.tab.counters.Merged, uint64(1))
+	c.want("active", c.tab.Active(), 1)
+	c.want("endpoints", c.tab.Endpoints(), maxUserEndpoints)
+	c.want("dropped", c.tab.counters.EndpointsDropped > 0, true)
+	c.want("the endpoint that showed it", c.scope(sgwu, k), c.scope(pgwu, k+0x200))
+}

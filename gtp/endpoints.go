@@ -144,11 +144,15 @@ func (t *Table) claim(s uint32, e *Endpoint) uint32 {
 			return s
 		case t.oneSession(s, other, e, o):
 			s = t.join(s, other)
-			t.retag(&t.user.entries[t.user.find(k)], s, e)
-			return s
+			// It may be gone: both had more than one may have.
+			if i = t.user.find(k); i >= 0 {
+				t.retag(&t.user.entries[i], s, e)
+				return s
+			}
+		default:
+			t.user.delete(i)
+			t.counters.EndpointsReassigned++
 		}
-		t.user.delete(i)
-		t.counters.EndpointsReassigned++
 	}
 	if t.user.counts[s] >= maxUserEndpoints {
 		t.user.delete(t.user.oldest(s))
@@ -235,6 +239,7 @@ func (t *Table) merge(to, from uint32) {
 	t.user.giveAll(from, to)
 	for t.user.counts[to] > maxUserEndpoints {
 		t.user.delete(t.user.oldest(to))
+		t.counters.EndpointsDropped++
 	}
 	for t.control.counts[to] > maxControlEndpoints {
 		t.control.delete(t.control.oldest(to))

@@ -64,6 +64,9 @@ func (t *Table) announce(x *exchange, op operation) {
 		if s == 0 || e.Control() || e.Addr.IsZero() || e.ID == 0 {
 			continue
 		}
+		if t.sessions[s].state != stateActive {
+			continue // it made room for an endpoint before this one
+		}
 		k := key{e.Addr.Hi, e.Addr.Lo, e.ID}
 		if n := t.user.find(k); n >= 0 && t.user.entries[n].session == s {
 			continue

@@ -75,7 +75,8 @@ func userItem(s uint32, f family) uint32 { return 2*s + uint32(f) }
 
 // userOf is what addresses are compared by: an IPv4 address whole, of an IPv6
 // address the /64, because a UE owns all of it (TS 23.401 section 5.3.1.2.2).
-// Neither can be taken for the other: no UE has an address in ::/64.
+// Neither is taken for the other but where an IPv6 address is in 0:ffff::/32, which
+// nobody is assigned.
 func userOf(a Addr) uint64 {
 	if a.Is4() {
 		return a.Lo

@@ -16,8 +16,9 @@ type Config struct {
 	// nodes counted twice. Default is what perSession says. When they are used
 	// up, sessions are evicted.
 	Endpoints int
-	// Exchanges is the most requests kept to match responses and repetitions
-	// with, default a sixteenth of Sessions, at least 1024.
+	// Exchanges is the most requests by which repetitions are known, default a
+	// sixteenth of Sessions, at least 1024. Of them, a sixteenth, but at least
+	// 1024, can wait for their responses at the same time.
 	Exchanges int
 	// APNs is the most names kept, default 1024; others share OtherAPN.
 	APNs int
