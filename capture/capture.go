@@ -76,7 +76,7 @@ func (b *Batch) room(size int) []byte {
 // bytes, to a Source of another package.
 func (b *Batch) Buffer(size int) []byte { return b.room(size) }
 
-// Source delivers frames. Next is called from one goroutine; Release, Stats,
+// Source delivers frames. Next is called from one goroutine at a time; Release, Stats,
 // Interfaces and Close may be called from any.
 type Source interface {
 	// Next fills b with at least one frame or signal, or returns io.EOF at the end. A

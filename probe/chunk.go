@@ -13,8 +13,13 @@ const (
 	// decoded forms to stay in the second-level cache, many enough for a hop
 	// between goroutines not to count. No more than a byte can tell apart.
 	chunkPackets = 256
-	// chunksAhead is how far the dispatcher may run ahead of a shard.
+	// chunksAhead is how many chunks there are: how far shards may be behind the
+	// dispatcher.
 	chunksAhead = 16
+	// leases is how many batches there are: one that is read, those that are
+	// ready, one that is dispatched, and those that shards still work. Few, so
+	// that their bytes are still in a cache when they are used again.
+	leases = 8
 )
 
 // chunk is a run of decoded packets on its way to the shards. All of them point
@@ -57,23 +62,22 @@ type lease struct {
 	holders atomic.Int32
 }
 
-// pools makes all the chunks and leases there will ever be: when they are out,
-// the dispatcher waits. A dispatcher that works its packets itself has one of
-// each.
+// pools makes all the chunks and leases there will ever be. A dispatcher that works
+// its packets itself has one of each.
 func (e *Engine) pools() {
 	e.inline = len(e.shards) == 1
-	n := chunksAhead
 	if e.inline {
-		n = 1
 		e.current = e.newChunk()
+		e.leasePool = make(chan *lease, 1)
+	} else {
+		e.leasePool = make(chan *lease, leases)
+		e.chunkPool = make(chan *chunk, chunksAhead)
 	}
-	e.chunkPool = make(chan *chunk, n)
-	e.leasePool = make(chan *lease, n)
-	for range n {
+	for range cap(e.leasePool) {
 		e.leasePool <- &lease{}
-		if !e.inline {
-			e.chunkPool <- e.newChunk()
-		}
+	}
+	for range cap(e.chunkPool) {
+		e.chunkPool <- e.newChunk()
 	}
 }
 
@@ -83,7 +87,7 @@ func (e *Engine) newChunk() *chunk {
 
 // begin takes an empty chunk for packets of the lease, or for none.
 func (e *Engine) begin(l *lease) *chunk {
-	c := <-e.chunkPool
+	c := take(&e.turns, e.chunkPool)
 	c.lease, c.shedding = l, e.shedding
 	if l != nil {
 		l.holders.Add(1)
@@ -123,7 +127,7 @@ func (e *Engine) send(c *chunk) {
 	for i, s := range e.shards {
 		if c.tick != 0 || c.items[i].n > 0 {
 			c.holders.Add(1)
-			s.chunks <- c
+			s.chunks <- c // which has room for all there are
 		}
 	}
 	c.done()

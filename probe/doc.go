@@ -1,8 +1,8 @@
 // Package probe is the engine: it knows in which order a packet passes the
 // other rooms.
 //
-// One goroutine, the dispatcher, takes frames from a source, decodes each once
-// and finds out whose packet it is. All packets of a subscriber (DNS and TCP,
+// The dispatcher, one goroutine at a time, takes frames from a source, decodes
+// each once and finds out whose packet it is. All packets of a subscriber (DNS and TCP,
 // both directions, inside or outside a tunnel) go to one of 64 partitions. A
 // partition has tables of its own and is worked by one shard, so that nothing
 // on the way of a packet needs a lock; shards are goroutines, and how many

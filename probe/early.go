@@ -66,7 +66,7 @@ func (e *Engine) quiet() {
 	var all [chunksAhead]*chunk
 	n := cap(e.chunkPool)
 	for i := range n {
-		all[i] = <-e.chunkPool
+		all[i] = take(&e.turns, e.chunkPool)
 	}
 	for _, c := range all[:n] {
 		e.chunkPool <- c

@@ -25,8 +25,8 @@ const step = 100_000_000
 
 // Config of an Engine.
 type Config struct {
-	// Shards is the number of worker goroutines; 0 means one a processor, 1
-	// works everything on the caller's goroutine.
+	// Shards is the number of goroutines that work packets, the caller's among
+	// them; 0 means one a processor.
 	Shards int
 	// Memory is the budget of all tables together, in bytes.
 	Memory int64
@@ -85,7 +85,7 @@ type Engine struct {
 	shardOf [partitions]int
 	parts   [partitions]*partition
 
-	// mu guards what the dispatcher owns; it is held while a batch is
+	// mu guards what whoever dispatches owns; it is held while a batch is
 	// dispatched, never while a source waits.
 	mu           sync.Mutex
 	decoder      *decode.Decoder
@@ -121,6 +121,7 @@ type Engine struct {
 	chunkPool chan *chunk
 	leasePool chan *lease
 	source    capture.Source
+	turns     turns
 }
 
 // dispatchCounts are the dispatcher's counters.
@@ -161,7 +162,7 @@ func engineOf(c *common, number int, b budget, cfg Config) (*Engine, error) {
 func (e *Engine) allocate() error {
 	var err error
 	for i := range e.cfg.Shards {
-		s := &shard{engine: e, number: i, chunks: make(chan *chunk, chunksAhead), ticked: make(chan struct{}, 2)}
+		s := &shard{engine: e, number: i, ticked: make(chan struct{}, 2)}
 		s.adopt(e.rules)
 		e.shards = append(e.shards, s)
 		owned := (partitions-1-i)/e.cfg.Shards + 1
@@ -226,84 +227,24 @@ func (e *Engine) Run(ctx context.Context, source capture.Source) error {
 	e.mu.Lock()
 	e.source = source
 	e.mu.Unlock()
-	var wait sync.WaitGroup
-	if !e.inline {
-		for _, s := range e.shards {
-			s.chunks = make(chan *chunk, chunksAhead)
-			wait.Go(s.run)
-		}
+	e.turns.begin(len(e.shards), runtime.GOMAXPROCS(0), e.cfg.Clock != nil)
+	for _, s := range e.shards {
+		s.chunks = make(chan *chunk, cap(e.chunkPool))
 	}
-	err := e.dispatch(ctx)
+	var wait sync.WaitGroup
+	for _, s := range e.shards[1:] {
+		wait.Go(func() { s.run(ctx) })
+	}
+	e.shards[0].run(ctx)
+	wait.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.flush(0)
-	if !e.inline {
-		for _, s := range e.shards {
-			close(s.chunks)
-		}
-		wait.Wait()
-	}
+	e.unread()
 	e.finish()
-	if errors.Is(err, io.EOF) {
+	if errors.Is(e.turns.failure, io.EOF) {
 		return nil
 	}
-	return err
-}
-
-// dispatch reads, decodes and hands out.
-func (e *Engine) dispatch(ctx context.Context) error {
-	if !e.inline && e.cfg.Clock == nil {
-		return e.dispatchAhead(ctx)
-	}
-	for ctx.Err() == nil {
-		l, err := e.read()
-		if err != nil {
-			return err
-		}
-		e.work(l)
-	}
-	return nil
-}
-
-// dispatchAhead is dispatch where a file is read by a goroutine of its own,
-// while the batch before is decoded: copying full-size packets out of the
-// system's cache takes as long as working them.
-func (e *Engine) dispatchAhead(ctx context.Context) error {
-	ready := make(chan *lease, 1)
-	var err error
-	go func() {
-		defer close(ready)
-		for ctx.Err() == nil {
-			var l *lease
-			if l, err = e.read(); err != nil {
-				return
-			}
-			ready <- l
-		}
-	}()
-	for l := range ready {
-		e.work(l)
-	}
-	return err
-}
-
-// read leases a batch and fills it.
-func (e *Engine) read() (*lease, error) {
-	l := <-e.leasePool
-	if err := e.source.Next(&l.batch); err != nil {
-		e.leasePool <- l
-		return nil, err
-	}
-	l.holders.Store(1)
-	return l, nil
-}
-
-// work dispatches a batch and gives up its lease.
-func (e *Engine) work(l *lease) {
-	e.mu.Lock()
-	e.batch(l)
-	e.mu.Unlock()
-	e.release(l)
+	return e.turns.failure
 }
 
 // batch dispatches the frames of a batch.
@@ -635,7 +576,7 @@ func (e *Engine) await(steps int) {
 	}
 	for ; e.awaited < steps; e.awaited++ {
 		for _, s := range e.shards {
-			<-s.ticked
+			take(&e.turns, s.ticked)
 		}
 	}
 }

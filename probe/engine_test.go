@@ -207,6 +207,44 @@ func TestErrorOfTheSourceComesAfterItsFrames(t *testing.T) {
 	}
 }
 
+// stopping stops its run after a few batches.
+type stopping struct {
+	memory
+	stop context.CancelFunc
+	left int
+}
+
+func (s *stopping) Next(b *capture.Batch) error {
+	if s.left--; s.left == 0 {
+		s.stop()
+	}
+	return s.memory.Next(b)
+}
+
+// TestStopsAndRunsOn: wherever a run is stopped, whatever was read ahead, the next
+// one has all chunks and batches again, and works all it is given.
+func TestStopsAndRunsOn(t *testing.T) {
+	list := frames(t, "mixed-2026", synth.Options{Seed: 2, Subscribers: 20, Duration: 20 * time.Second})
+	e := newEngine(t, config(3))
+	for left := 1; left < 40; left++ {
+		ctx, stop := context.WithCancel(t.Context())
+		if err := e.Run(ctx, &stopping{memory{frames: list, batch: 50}, stop, left}); err != nil {
+			t.Fatal(err)
+		}
+		if len(e.leasePool) != leases || len(e.chunkPool) != chunksAhead {
+			t.Fatalf("stopped in batch %d: %d of %d batches are there again, and %d of %d chunks",
+				left, len(e.leasePool), leases, len(e.chunkPool), chunksAhead)
+		}
+	}
+	before := e.Snapshot().Frames
+	if err := e.Run(t.Context(), &memory{frames: list, batch: 50}); err != nil {
+		t.Fatal(err)
+	}
+	if n := e.Snapshot().Frames - before; n != uint64(len(list)) {
+		t.Errorf("%d frames of %d were worked after that", n, len(list))
+	}
+}
+
 func TestStopsWithItsContext(t *testing.T) {
 	list := frames(t, "quiet-hour", synth.Options{Seed: 1, Subscribers: 20, Duration: time.Minute})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -99,18 +99,6 @@ func (s *shard) adopt(rules *classify.Compiled) {
 	}
 }
 
-// run works chunks until the channel is closed.
-func (s *shard) run() {
-	for c := range s.chunks {
-		tick := c.tick != 0
-		s.chunk(c)
-		c.done()
-		if tick {
-			s.ticked <- struct{}{}
-		}
-	}
-}
-
 // chunk works the shard's packets of a chunk and, at the end of a step, moves
 // its partitions' clocks.
 func (s *shard) chunk(c *chunk) {
