@@ -88,14 +88,18 @@ func openWorkers(t *testing.T, workers int) []capture.Source {
 	return sources
 }
 
-// cpu is what a thread, or the process, has taken.
-func cpu(who int) time.Duration {
+// cpu is what a thread, or the process, has taken, in nanoseconds.
+type cpu struct{ user, system int64 }
+
+func cpuOf(who int) cpu {
 	var u unix.Rusage
 	if err := unix.Getrusage(who, &u); err != nil {
-		return 0
+		return cpu{}
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return cpu{u.Utime.Nano(), u.Stime.Nano()}
 }
+
+func (c cpu) minus(o cpu) cpu { return cpu{c.user - o.user, c.system - o.system} }
 
 func whole(t *testing.T, open func(t *testing.T) []capture.Source, shards int, send func(t *testing.T) int) {
 	capture.InNamespace(t)
@@ -114,18 +118,18 @@ func whole(t *testing.T, open func(t *testing.T) []capture.Source, shards int, s
 	done := make(chan error)
 	go func() { done <- engines.Run(ctx, sources) }()
 
-	lost, before, mine := capture.LostBefore(t), cpu(unix.RUSAGE_SELF), cpu(unix.RUSAGE_THREAD)
+	lost, before, mine := capture.LostBefore(t), cpuOf(unix.RUSAGE_SELF), cpuOf(unix.RUSAGE_THREAD)
 	start := time.Now()
 	sent := send(t)
 	elapsed := time.Since(start)
-	mine = cpu(unix.RUSAGE_THREAD) - mine
+	mine = cpuOf(unix.RUSAGE_THREAD).minus(mine)
 	received, last := uint64(0), uint64(1)
 	for received != last { // until nothing more comes
 		last = received
 		time.Sleep(300 * time.Millisecond)
 		received = engines.Snapshot().Frames
 	}
-	all := cpu(unix.RUSAGE_SELF) - before
+	took := cpuOf(unix.RUSAGE_SELF).minus(before).minus(mine)
 	lost = capture.LostBefore(t) - lost
 	s := engines.Snapshot()
 	stop()
@@ -139,9 +143,9 @@ func whole(t *testing.T, open func(t *testing.T) []capture.Source, shards int, s
 	for _, i := range s.Source.Interfaces {
 		drops += int(i.Drops[capture.DropRingFull])
 	}
-	t.Logf("%d sent at %.2f M/s, %d received, %d dropped by the rings, %d before them; %.0f ns of CPU time a packet beside the sender; %d processors",
+	t.Logf("%d sent at %.2f M/s, %d received, %d dropped by the rings, %d before them; %d ns of user and %d of system time a packet beside the sender; %d processors",
 		sent, float64(sent)/elapsed.Seconds()/1e6, received, drops, lost,
-		float64((all-mine).Nanoseconds())/float64(max(received, 1)), runtime.NumCPU())
+		took.user/int64(max(received, 1)), took.system/int64(max(received, 1)), runtime.NumCPU())
 	if int(received)+drops < sent-lost {
 		t.Errorf("%d of %d are unaccounted for", sent-lost-int(received)-drops, sent)
 	}
