@@ -41,18 +41,18 @@ const (
 	behind       = 4
 )
 
-// begin begins anew. A live source may keep the one that dispatches waiting, and
-// nothing must be left to work then.
+// begin begins anew. A live source may keep the one that dispatches waiting: nothing
+// must be left to work then, and there is time to fall asleep.
 func (t *turns) begin(shards, processors int, live bool) {
 	t.over, t.failure = false, nil
 	t.source, t.ready = make(chan struct{}, 1), make(chan *lease, readyBatches)
 	t.source <- struct{}{}
-	t.looks, t.behind = 0, 0
-	if 1 < shards && shards <= processors {
+	t.looks, t.behind = 0, behind
+	switch {
+	case live:
+		t.behind = 0
+	case 1 < shards && shards <= processors:
 		t.looks = looks
-	}
-	if !live {
-		t.behind = behind
 	}
 }
 
