@@ -330,9 +330,9 @@ func (w *walker) take(frames []Frame, iface uint16, limit int64) ([]Frame, uint6
 			f.Time = w.time
 			f.WireLen = max(wire, uint32(captured))
 			f.Link, f.Interface = r.link, iface
-			f.VLAN, f.HasVLAN = 0, false
+			f.VLAN = 0
 			if hasTag(p) {
-				f.VLAN, f.HasVLAN = uint16(p.Hv1.Vlan_tci), true
+				f.VLAN = uint16(p.Hv1.Vlan_tci)
 				f.WireLen += vlanTagLen
 			}
 			bytes += uint64(f.WireLen)

@@ -218,8 +218,8 @@ func TestLive(t *testing.T) {
 			}
 			next[f.Interface]++
 			counts[f.Interface]++
-			if len(f.Data) != size || f.WireLen != size || f.HasVLAN {
-				t.Fatalf("%d bytes of %d, VLAN %v", len(f.Data), f.WireLen, f.HasVLAN)
+			if len(f.Data) != size || f.WireLen != size || f.VLAN != 0 {
+				t.Fatalf("%d bytes of %d, VLAN %#x", len(f.Data), f.WireLen, f.VLAN)
 			}
 			if f.Time < start-second || f.Time > end+second {
 				t.Fatalf("time %d is not between %d and %d", f.Time, start, end)
@@ -253,20 +253,19 @@ func TestLiveVLAN(t *testing.T) {
 		name string
 		tags []uint32
 		vlan uint16
-		has  bool
 		data int // bytes left in the frame
 		wire uint32
 	}{
-		{"untagged, cut", nil, 0, false, 64, 100},
-		{"customer tag with priority", []uint32{0x8100<<16 | 0x6123}, 0x6123, true, 64, 100},
-		{"VLAN 0", []uint32{0x8100 << 16}, 0, true, 64, 100},
-		{"service tag", []uint32{0x88a8<<16 | 42}, 42, true, 64, 100},
-		{"two tags: the inner one stays", []uint32{0x88a8<<16 | 42, 0x8100<<16 | 7}, 42, true, 64, 100},
+		{"untagged, cut", nil, 0, 64, 100},
+		{"customer tag with priority", []uint32{0x8100<<16 | 0x6123}, 0x6123, 64, 100},
+		{"VLAN 0", []uint32{0x8100 << 16}, 0, 64, 100},
+		{"service tag", []uint32{0x88a8<<16 | 42}, 42, 64, 100},
+		{"two tags: the inner one stays", []uint32{0x88a8<<16 | 42, 0x8100<<16 | 7}, 42, 64, 100},
 	} {
 		far0.send(3, 100, test.tags...)
 		receive(t, s, 3, func(_ uint32, f Frame) {
-			if f.VLAN != test.vlan || f.HasVLAN != test.has || len(f.Data) != test.data || f.WireLen != test.wire {
-				t.Errorf("%s: VLAN %#x %v, %d bytes of %d", test.name, f.VLAN, f.HasVLAN, len(f.Data), f.WireLen)
+			if f.VLAN != test.vlan || len(f.Data) != test.data || f.WireLen != test.wire {
+				t.Errorf("%s: VLAN %#x, %d bytes of %d", test.name, f.VLAN, len(f.Data), f.WireLen)
 			}
 		})
 	}

@@ -24,9 +24,8 @@ type Frame struct {
 	// Interface indexes what Source.Interfaces returns.
 	Interface uint16
 	// VLAN is the 802.1Q tag control information that the kernel or the
-	// network card took out of the frame; valid if HasVLAN.
-	VLAN    uint16
-	HasVLAN bool
+	// network card took out of the frame, 0 if none.
+	VLAN uint16
 }
 
 // Batch is a run of frames whose bytes stay valid until the batch is released.

@@ -183,7 +183,7 @@ func (p *pcapFormat) take(data []byte, slots []Frame) (n, left int, bytes uint64
 		f.Time = p.base + int64(fraction)*p.unit
 		f.WireLen = wire
 		f.Link, f.Interface = p.link, p.iface
-		f.VLAN, f.HasVLAN = 0, false
+		f.VLAN = 0
 		bytes += uint64(wire)
 		n++
 		data = data[size:len(data):len(data)]

@@ -195,7 +195,7 @@ func (g *ngFormat) take(data []byte, slots []Frame) (n, left int) {
 		f.Time = time
 		f.WireLen = wire
 		f.Link, f.Interface = i.link, i.index
-		f.VLAN, f.HasVLAN = 0, false
+		f.VLAN = 0
 		n++
 		data = data[size:len(data):len(data)]
 	}
