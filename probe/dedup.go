@@ -40,13 +40,12 @@ const (
 
 // dedup remembers the packets of the last few milliseconds.
 type dedup struct {
-	window  int64  // nanoseconds; 0 turns it off
-	ticks   uint32 // the same in the unit of dedupSlot.time
+	ticks   uint32 // the window in the unit of dedupSlot.time
 	seed    uint64
-	buckets []dedupBucket
+	buckets []dedupBucket // none where it is turned off
 	mask    uint64
-	seen    uint32 // packets since the last look at crowded
-	crowded uint32 // of them, those that pushed out one younger than the window
+	unseen  uint32 // packets until the next look at crowded
+	crowded uint32 // of those since the last, the ones that pushed out one younger than the window
 	// Packets and Bytes (IP) counted as copies.
 	Packets, Bytes uint64
 	// Early counts packets that were forgotten within the window for want of
@@ -67,8 +66,9 @@ type dedupSlot struct {
 // tickBits: packet time is kept in ticks of 1,024 ns.
 const tickBits = 10
 
+// newDedup returns one with a window in nanoseconds; 0 turns it off.
 func newDedup(window int64, seed uint64) dedup {
-	d := dedup{window: window, ticks: uint32(min(window>>tickBits, math.MaxInt32)), seed: seed}
+	d := dedup{ticks: uint32(min(window>>tickBits, math.MaxInt32)), seed: seed, unseen: crowdedEvery}
 	if window > 0 {
 		d.size(firstBuckets)
 	}
@@ -79,22 +79,28 @@ func (d *dedup) size(buckets int) {
 	d.buckets, d.mask = make([]dedupBucket, buckets), uint64(buckets-1)
 }
 
-// touch loads what copied will read first.
-func (d *dedup) touch(mark uint64) uint64 {
-	if d.window == 0 {
-		return 0
+// touch loads what copied will read first for each of the marks. It is a loop of
+// its own: between two decoded packets, a load would hold up all that comes after
+// it.
+func (d *dedup) touch(marks []uint64) uint64 {
+	sink, buckets, mask := uint64(0), d.buckets, d.mask
+	for _, mark := range marks {
+		if at := mark & mask; at < uint64(len(buckets)) {
+			sink += uint64(buckets[at][0].mark)
+		}
 	}
-	return uint64(d.buckets[mark&d.mask][0].mark)
+	return sink
 }
 
 // copied reports whether p is a copy of a packet seen a moment ago, and counts
 // it. mark is d.mark(p); port says on which interface p was captured, gateway in
 // front of which gateway; first is the gateway of the copy that counted.
 func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint32) (first uint32, copied bool) {
-	if d.window == 0 {
-		return 0, false
+	at := mark & d.mask
+	if at >= uint64(len(d.buckets)) {
+		return 0, false // turned off
 	}
-	b := &d.buckets[mark&d.mask]
+	b := &d.buckets[at]
 	now := uint32(p.Time >> tickBits)
 	tag, place := uint32(mark>>32), placeOf(p, port)
 	if b[0].mark == tag || b[1].mark == tag {
@@ -108,7 +114,7 @@ func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint3
 	}
 	b[1] = b[0]
 	b[0] = dedupSlot{tag, now, place, gateway}
-	if d.seen++; d.seen == crowdedEvery {
+	if d.unseen--; d.unseen == 0 {
 		d.look()
 	}
 	return 0, false
@@ -137,7 +143,7 @@ func (d *dedup) look() {
 	if d.crowded > crowdedEvery/crowdedShare && len(d.buckets) < mostBuckets {
 		d.size(2 * len(d.buckets))
 	}
-	d.seen, d.crowded = 0, 0
+	d.unseen, d.crowded = crowdedEvery, 0
 }
 
 // placeOf stands for where a packet was captured. Of packets outside of tunnels
@@ -160,12 +166,10 @@ func (d *dedup) mark(p *decode.Packet) uint64 {
 		return d.markOther(p)
 	}
 	header := (*[tcpHeader]byte)(p.Transport)
-	stamps := uint64(0)
-	if p.HasTimestamps {
-		stamps = uint64(p.TSval)<<32 | uint64(p.TSecr)
-	}
-	who := product(p.Src.Lo^d.seed^binary.BigEndian.Uint64(header[:8]), p.Dst.Lo^markServer^binary.BigEndian.Uint64(header[8:16]))
-	what := uint64(binary.BigEndian.Uint32(header[16:]))<<32 | uint64(p.IPID)<<16 | uint64(uint16(p.IPBytes))
+	stamps := uint64(p.TSval)<<32 | uint64(p.TSecr)
+	// The four bytes before the last eight are taken twice, which does no harm.
+	who := product(p.Src.Lo^d.seed^binary.LittleEndian.Uint64(header[:8]), p.Dst.Lo^markServer^binary.LittleEndian.Uint64(header[8:16]))
+	what := binary.LittleEndian.Uint64(header[12:]) ^ (uint64(p.IPID)<<32 | uint64(p.IPBytes))
 	mark := who ^ product(what^markHow, stamps^markStamps)
 	if p.Src.Hi|p.Dst.Hi != 0 {
 		mark ^= d.markUpper(p)

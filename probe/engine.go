@@ -282,11 +282,7 @@ func (e *Engine) overhear(f *capture.Frame) {
 	e.tell(f.Time)
 	p := &e.signal
 	p.Time = f.Time
-	vlan := uint16(0)
-	if f.HasVLAN {
-		vlan = f.VLAN
-	}
-	if e.decoder.Decode(f.Data, f.WireLen, f.Link, vlan, p) != decode.UDP || !signalling(p) {
+	if e.decoder.Decode(f.Data, f.WireLen, f.Link, f.VLAN, p) != decode.UDP || !signalling(p) {
 		return
 	}
 	if _, copied := e.signals.copied(p, e.signals.mark(p), f.Interface, 0); !copied {
@@ -314,15 +310,12 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 		c = e.begin(l)
 	}
 	packets := c.packets[c.n:]
-	packets = packets[:min(len(list), group, len(packets))]
-	n := e.decode(list[:len(packets)], packets)
-	// In a loop of their own: between two decoded packets, a load would hold up
-	// all that comes after it.
-	for _, mark := range e.marks[:n] {
-		e.sink += e.dedup.touch(mark)
-	}
+	n := e.tally(list[:min(len(list), group, len(packets))])
+	packets = packets[:n]
+	e.decode(list[:n], packets)
+	e.sink += e.dedup.touch(e.marks[:n])
 	e.scoped = e.cfg.VLANScopes || e.sessions.table.Active() != 0 || e.gateways.any()
-	for i := range packets[:n] {
+	for i := range packets {
 		switch p := &packets[i]; e.outcomes[i] {
 		case decode.TCP:
 			e.segment(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
@@ -336,39 +329,16 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 	return n
 }
 
-// decode decodes frames up to the end of the step, at most a group of them, and
-// returns how many those are. What the frames alone tell is counted.
-func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) int {
-	n := 0
-	marks, outcomes := e.marks[:len(list)], e.outcomes[:len(list)]
-	packets = packets[:len(list)]
-	for n < len(list) && (n == 0 || list[n].Time < e.nextStep) {
-		f, p := &list[n], &packets[n]
-		p.Time = f.Time
-		vlan := uint16(0)
-		if f.HasVLAN {
-			vlan = f.VLAN
-		}
-		outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, vlan, p)
-		e.counts.outcomes[outcome]++
-		outcomes[n] = outcome
-		if outcome == decode.TCP || outcome == decode.UDP {
-			marks[n] = e.dedup.mark(p)
-			if p.Tunnel == decode.TunnelGTP {
-				e.sink += e.sessions.table.Touch(gtp.Addr(p.OuterDst), p.TEID)
-			}
-		}
-		n++
-	}
-	e.tally(list[:n])
-	return n
-}
-
-// tally counts what a frame's bytes do not have to be read for.
-func (e *Engine) tally(list []capture.Frame) {
+// tally counts what frames tell without a look at their bytes, as far as they are
+// of the step, and returns how many of them are: the first one always is.
+func (e *Engine) tally(list []capture.Frame) int {
 	bytes, first, last := uint64(0), e.counts.first, e.counts.last
 	for i := range list {
 		f := &list[i]
+		if f.Time >= e.nextStep && i > 0 {
+			list = list[:i]
+			break
+		}
 		first, last = min(first, f.Time), max(last, f.Time)
 		bytes += uint64(f.WireLen)
 	}
@@ -376,6 +346,26 @@ func (e *Engine) tally(list []capture.Frame) {
 	e.counts.bytes += bytes
 	e.counts.first, e.counts.last = first, last
 	e.now = max(e.now, last)
+	return len(list)
+}
+
+// decode decodes frames and counts what came of them.
+func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) {
+	marks, outcomes := e.marks[:len(list)], e.outcomes[:len(list)]
+	packets = packets[:len(list)]
+	for i := range list {
+		f, p := &list[i], &packets[i]
+		p.Time = f.Time
+		outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, f.VLAN, p)
+		e.counts.outcomes[outcome]++
+		outcomes[i] = outcome
+		if outcome == decode.TCP || outcome == decode.UDP {
+			marks[i] = e.dedup.mark(p)
+			if p.Tunnel == decode.TunnelGTP {
+				e.sink += e.sessions.table.Touch(gtp.Addr(p.OuterDst), p.TEID)
+			}
+		}
+	}
 }
 
 // tell moves packet time on, if now is later.

@@ -147,7 +147,8 @@ func (d *Decoder) Decode(frame []byte, wireLen uint32, link Link, vlan uint16, p
 	p.ipv4((*[ipv4Len]byte)(h[:]))
 	p.tcp((*[tcpLen]byte)(h[ipv4Len:]), n, total-ipv4Len)
 	p.Transport = frame[ethernetLen+ipv4Len : end : end]
-	if p.usualTimestamps(p.Transport, n) {
+	if usualOptions(p.Transport, n) {
+		p.usualTimestamps((*[usualTCPLen]byte)(p.Transport))
 		return TCP
 	}
 	p.TSval, p.TSecr, p.HasTimestamps = timestamps(p.Transport[tcpLen:n])

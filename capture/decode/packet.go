@@ -122,7 +122,8 @@ type Packet struct {
 	// load of both then takes one store on a little-endian machine.
 	Ack, Seq uint32
 
-	// TSval and TSecr are the TCP time stamp option's.
+	// TSval and TSecr are the TCP time stamp option's, 0 without one. Valid
+	// for TCP.
 	TSecr, TSval uint32
 
 	// SrcPort and DstPort are valid for TCP and UDP.
@@ -159,7 +160,7 @@ type Packet struct {
 	// valid.
 	Fragmented bool
 
-	// HasTimestamps says whether TSval and TSecr are valid (RFC 7323).
+	// HasTimestamps says whether there is a time stamp option (RFC 7323).
 	// Valid for TCP.
 	HasTimestamps bool
 

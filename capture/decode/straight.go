@@ -120,7 +120,8 @@ func (d *Decoder) straight(frame []byte, wireLen uint32, vlan uint16, p *Packet)
 			p.ipv4((*[ipv4Len]byte)(h[:]))
 			p.tcp((*[tcpLen]byte)(h[ipv4Len:]), n, total-ipv4Len)
 			p.Transport = b[ipv4Len:end:end]
-			if p.usualTimestamps(p.Transport, n) {
+			if usualOptions(p.Transport, n) {
+				p.usualTimestamps((*[usualTCPLen]byte)(p.Transport))
 				return TCP
 			}
 			p.TSval, p.TSecr, p.HasTimestamps = timestamps(p.Transport[tcpLen:n])
@@ -235,7 +236,9 @@ func straightTCP(b []byte, left int, p *Packet) bool {
 	}
 	p.tcp((*[tcpLen]byte)(b), n, left)
 	p.Transport = b
-	if !p.usualTimestamps(b, n) {
+	if usualOptions(b, n) {
+		p.usualTimestamps((*[usualTCPLen]byte)(b))
+	} else {
 		p.TSval, p.TSecr, p.HasTimestamps = timestamps(b[tcpLen:n])
 	}
 	return true

@@ -49,16 +49,16 @@ func (p *Packet) tcp(h *[tcpLen]byte, n, left int) {
 func split64(x uint64) (high, low uint32) { return uint32(x >> 32), uint32(x) }
 func split32(x uint32) (high, low uint16) { return uint16(x >> 16), uint16(x) }
 
-// usualTimestamps reads the time stamp option of a segment whose header of n
-// bytes has it where every system puts it. It reports false, and does nothing, if
-// it is not there.
-func (p *Packet) usualTimestamps(b []byte, n int) bool {
-	if n < usualTCPLen || len(b) < usualTCPLen || binary.LittleEndian.Uint32(b[20:24]) != wireTimestamps {
-		return false
-	}
-	p.TSval, p.TSecr = split64(binary.BigEndian.Uint64(b[24:32]))
+// usualOptions reports whether the options of a TCP header of n bytes are time
+// stamps as every system lays them out. b is what was captured from the header on.
+func usualOptions(b []byte, n int) bool {
+	return n >= usualTCPLen && len(b) >= usualTCPLen && binary.LittleEndian.Uint32(b[20:24]) == wireTimestamps
+}
+
+// usualTimestamps notes the time stamps of a header with usual options.
+func (p *Packet) usualTimestamps(h *[usualTCPLen]byte) {
+	p.TSval, p.TSecr = split64(binary.BigEndian.Uint64(h[24:32]))
 	p.HasTimestamps = true
-	return true
 }
 
 // timestamps finds the time stamp option. Options that contradict themselves
