@@ -388,18 +388,21 @@ type origin struct {
 
 // segment hands a TCP segment to its subscriber's shard.
 func (e *Engine) segment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
-	if p.Tunnel == decode.TunnelNone && !e.scoped {
-		dir := e.sides.direction(p)
-		if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
-			e.give(c, at, subscriberOf(p, dir), origin{dir: dir}, work(dir))
-		}
+	if e.scoped || p.Tunnel != decode.TunnelNone {
+		e.scopedSegment(c, p, at, mark, port)
 		return
 	}
-	o, copied := e.origin(p, mark, port)
-	if copied {
-		return
+	dir, prefix := e.sides.subscriber(p)
+	if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
+		e.give(c, at, prefix, origin{dir: dir}, work(dir))
 	}
-	e.give(c, at, subscriberOf(p, o.dir), o, work(o.dir))
+}
+
+// scopedSegment is segment where the address alone does not tell the subscriber.
+func (e *Engine) scopedSegment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
+	if o, copied := e.origin(p, mark, port); !copied {
+		e.give(c, at, subscriberKey(o.scope, subscriberOf(p, o.dir)), o, work(o.dir))
+	}
 }
 
 // origin finds out whose packet it is, and whether it is a copy of one that has
@@ -488,7 +491,7 @@ func (e *Engine) datagram(c *chunk, p *decode.Packet, at uint8, mark uint64, por
 	if b := p.Payload(); len(b) > 2 && b[2]&0x80 != 0 {
 		e.sides.answered(p.Dst)
 	}
-	e.give(c, at, p.Dst, o, workDNS)
+	e.give(c, at, subscriberKey(o.scope, p.Dst), o, workDNS)
 }
 
 // control works a message of the control plane, which never comes in a user's
@@ -509,10 +512,11 @@ func signalling(p *decode.Packet) bool {
 		(p.DstPort == portGTPC || p.SrcPort == portGTPC || p.DstPort == portPFCP || p.SrcPort == portPFCP)
 }
 
-// give hands the chunk's packet at the index to its subscriber's shard.
-func (e *Engine) give(c *chunk, at uint8, subscriber decode.Addr, o origin, w work) {
-	part := partitionOf(e.cfg.Seed, o.scope, subscriberKey(o.scope, subscriber))
-	c.items[e.shardOf[part%partitions]].add(at, part, o, w)
+// give hands the chunk's packet at the index to the shard of the subscriber, whose
+// key within the scope it is.
+func (e *Engine) give(c *chunk, at uint8, subscriber uint64, o origin, w work) {
+	part := partitionOf(e.cfg.Seed, o.scope, subscriber) % partitions
+	c.items[e.shardOf[part]].add(at, part, o, w)
 }
 
 // endSteps closes the current step and, after a pause, the empty one behind it:

@@ -107,6 +107,32 @@ func TestSides(t *testing.T) {
 	}
 }
 
+// TestSubscriber: what the first octets tell is what the prefixes do, and the
+// prefix is that of the end which the direction makes the subscriber's.
+func TestSubscriber(t *testing.T) {
+	prefixes := append(DefaultSubscribers(), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8::/32"))
+	list := []string{"10.1.2.3", "100.64.0.1", "100.128.0.1", "192.168.7.7", "198.51.100.9", "198.51.101.9", "8.8.8.8", "::", "::a", "fc00::1", "2001:db8::2", "2a00::3"}
+	for _, src := range list {
+		for _, dst := range list {
+			if src == dst {
+				continue
+			}
+			s, err := newSides(prefixes, 1000, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &decode.Packet{Protocol: decode.ProtocolTCP, Src: addr(src), Dst: addr(dst), SrcPort: 40000, DstPort: 443, Flags: decode.SYN}
+			dir, prefix := s.subscriber(p)
+			if want := s.byPrefix(p); dir != want {
+				t.Errorf("%s > %s: direction %d, want %d", src, dst, dir, want)
+			}
+			if want := subscriberOf(p, dir).Prefix(); prefix != want {
+				t.Errorf("%s > %s: prefix %#x, want %#x", src, dst, prefix, want)
+			}
+		}
+	}
+}
+
 func TestGenerations(t *testing.T) {
 	var g generations
 	if err := g.init(1000); err != nil {

@@ -144,14 +144,28 @@ func (s *sides) inside(a decode.Addr) bool {
 
 // direction of a TCP segment as its subscriber sees it.
 func (s *sides) direction(p *decode.Packet) flows.Direction {
-	if p.Src.Is4() && p.Dst.Is4() {
-		src, dst := s.octets[uint8(p.Src.Lo>>24)], s.octets[uint8(p.Dst.Lo>>24)]
-		if src^dst == octetOutside^octetInside {
+	dir, _ := s.subscriber(p)
+	return dir
+}
+
+// subscriber returns the direction of a TCP segment as its subscriber sees it, and
+// the prefix of the subscriber's address.
+func (s *sides) subscriber(p *decode.Packet) (dir flows.Direction, prefix uint64) {
+	if src, dst, ok := p.IPv4(); ok {
+		from, to := s.octets[src>>24], s.octets[dst>>24]
+		if from^to == octetOutside^octetInside {
 			// No branch on which of the two it is: that would be guessed wrong
 			// for every other packet.
-			return octetDirection(dst)
+			dir = octetDirection(to)
+			return dir, p.Src.Lo ^ uint64(src^dst)&-uint64(dir)
 		}
 	}
+	dir = s.byPrefix(p)
+	return dir, subscriberOf(p, dir).Prefix()
+}
+
+// byPrefix is the direction of a segment where the first octets do not tell it.
+func (s *sides) byPrefix(p *decode.Packet) flows.Direction {
 	src, dst := s.inside(p.Src), s.inside(p.Dst)
 	if src != dst {
 		if src {

@@ -170,6 +170,13 @@ type Packet struct {
 	OuterSrc, OuterDst Addr
 }
 
+// IPv4 returns Src and Dst as numbers, and whether both are IPv4 addresses. Always
+// valid.
+func (p *Packet) IPv4() (src, dst uint32, ok bool) {
+	s, d := p.Src.Lo^v4Prefix, p.Dst.Lo^v4Prefix
+	return uint32(s), uint32(d), (s|d)>>32|p.Src.Hi|p.Dst.Hi == 0
+}
+
 // Payload returns what was captured of the bytes after the transport header:
 // at most PayloadLen bytes, none if the capture ends within the header. Valid
 // for TCP and UDP.

@@ -50,3 +50,20 @@ func TestTunnelNames(t *testing.T) {
 		t.Errorf("%q, %q", TunnelNone, TunnelGTP)
 	}
 }
+
+// TestPacketIPv4: IPv4 says of a packet what its two addresses say.
+func TestPacketIPv4(t *testing.T) {
+	list := []string{"0.0.0.0", "10.0.0.1", "255.255.255.255", "::", "::1", "::fffe:a00:1", "0:0:0:0:1:ffff:a00:1", "2001:db8::1"}
+	for _, src := range list {
+		for _, dst := range list {
+			p := Packet{Src: AddrFrom(netip.MustParseAddr(src)), Dst: AddrFrom(netip.MustParseAddr(dst))}
+			a, b, ok := p.IPv4()
+			if ok != (p.Src.Is4() && p.Dst.Is4()) {
+				t.Errorf("%s > %s: IPv4 %v", src, dst, ok)
+			}
+			if ok && (a != uint32(p.Src.Lo) || b != uint32(p.Dst.Lo)) {
+				t.Errorf("%s > %s: %#x > %#x", src, dst, a, b)
+			}
+		}
+	}
+}
