@@ -45,12 +45,9 @@ type itemList struct {
 	n    uint32
 }
 
-// add gives the shard one packet more. Field by field: a word put together from
-// parts on the stack could be read back only once all of them have left the
-// processor's store buffer.
-func (l *itemList) add(packet, partition uint8, o origin, w work) {
-	it := &l.item[l.n%chunkPackets]
-	it.scope, it.packet, it.partition, it.work, it.apn = o.scope, packet, partition, w, o.apn
+// add gives the shard one packet more.
+func (l *itemList) add(it item) {
+	l.item[l.n%chunkPackets] = it
 	l.n++
 }
 

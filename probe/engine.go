@@ -516,7 +516,7 @@ func signalling(p *decode.Packet) bool {
 // key within the scope it is.
 func (e *Engine) give(c *chunk, at uint8, subscriber uint64, o origin, w work) {
 	part := partitionOf(e.cfg.Seed, o.scope, subscriber) % partitions
-	c.items[e.shardOf[part]].add(at, part, o, w)
+	c.items[e.shardOf[part]].add(itemOf(at, part, w, o))
 }
 
 // endSteps closes the current step and, after a pause, the empty one behind it:

@@ -85,7 +85,7 @@ func (s *shard) shedWork(to shedding, items []item) {
 	}
 	segments := uint64(0)
 	for _, it := range items {
-		if it.work != workDNS {
+		if it.work() != workDNS {
 			segments++
 		}
 	}

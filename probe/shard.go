@@ -22,15 +22,21 @@ const (
 	workDNS  = work(2)          // a UDP datagram from port 53 to the subscriber
 )
 
-// item is one packet of a chunk, as the dispatcher hands it to a shard. It is one
-// word.
-type item struct {
-	scope     uint32
-	packet    uint8
-	partition uint8
-	work      work
-	apn       uint8
+// item is one packet of a chunk, as the dispatcher hands it to a shard: one word,
+// from the lowest bit on 32 of scope, then packet, partition, work and APN with
+// eight each. It is put together in a register, where five fields would be written
+// one by one.
+type item uint64
+
+func itemOf(packet, partition uint8, w work, o origin) item {
+	return item(o.scope) | item(packet)<<32 | item(partition)<<40 | item(w)<<48 | item(o.apn)<<56
 }
+
+func (it item) scope() uint32    { return uint32(it) }
+func (it item) packet() uint8    { return uint8(it >> 32) }
+func (it item) partition() uint8 { return uint8(it >> 40) }
+func (it item) work() work       { return work(it >> 48) }
+func (it item) apn() uint8       { return uint8(it >> 56) }
 
 // shard is a goroutine's worth of partitions and the counters they share.
 type shard struct {
@@ -128,32 +134,32 @@ func (s *shard) chunk(c *chunk) {
 func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 	keys, hashes, found := s.keys[:len(items)], s.hashes[:len(items)], s.found[:len(items)]
 	for i := range items {
-		it := &items[i]
-		if it.work == workDNS {
+		it := items[i]
+		if it.work() == workDNS {
 			hashes[i] = 0 // whatever is touched for it is as good as any
 			continue
 		}
-		key(&keys[i], &packets[it.packet], it.scope, flows.Direction(it.work))
+		key(&keys[i], &packets[it.packet()], it.scope(), flows.Direction(it.work()))
 		hashes[i] = s.table(it).Hash(&keys[i])
 	}
 	// Loops of a few instructions, so that the processor has many of their
 	// loads under way at once.
 	sink := uint64(0)
 	for i := range items {
-		sink += uint64(s.table(&items[i]).Touch(hashes[i]))
+		sink += uint64(s.table(items[i]).Touch(hashes[i]))
 	}
 	for i := range items {
-		found[i] = s.table(&items[i]).Seek(hashes[i])
+		found[i] = s.table(items[i]).Seek(hashes[i])
 	}
 	for i := range items {
-		sink += s.table(&items[i]).TouchRecord(found[i])
+		sink += s.table(items[i]).TouchRecord(found[i])
 	}
 	s.sink += sink
 	for i := range items {
-		it := &items[i]
-		p := &packets[it.packet]
-		if it.work == workDNS {
-			s.partition(it).datagram(p, it.scope)
+		it := items[i]
+		p := &packets[it.packet()]
+		if it.work() == workDNS {
+			s.partition(it).datagram(p, it.scope())
 		} else {
 			s.segment(it, p, &keys[i], hashes[i], found[i])
 		}
@@ -162,14 +168,14 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 }
 
 // segment works one TCP segment. r is the record that Seek found for its hash.
-func (s *shard) segment(it *item, p *decode.Packet, k *flows.Key, hash uint64, r uint32) {
-	dir := flows.Direction(it.work)
+func (s *shard) segment(it item, p *decode.Packet, k *flows.Key, hash uint64, r uint32) {
+	dir := flows.Direction(it.work())
 	f, ev := s.table(it).Continue(r, p, k, dir, hash)
 	switch {
 	case f == nil:
-		s.partition(it).segment(p, k, dir, hash, it.apn)
+		s.partition(it).segment(p, k, dir, hash, it.apn())
 	case !s.counted(f, p):
-		s.partition(it).counted(r, p, dir, ev, it.apn)
+		s.partition(it).counted(r, p, dir, ev, it.apn())
 	}
 }
 
@@ -180,9 +186,9 @@ func (s *shard) counted(f *flows.Flow, p *decode.Packet) bool {
 	return f.Settled() && f.Minute == s.minute && f.Tunnel|p.Tunnel == decode.TunnelNone && f.Key.ServerPort != portDNS
 }
 
-func (s *shard) partition(it *item) *partition { return s.parts[it.partition%partitions] }
+func (s *shard) partition(it item) *partition { return s.parts[it.partition()%partitions] }
 
-func (s *shard) table(it *item) *flows.Table { return s.tables[it.partition%partitions] }
+func (s *shard) table(it item) *flows.Table { return s.tables[it.partition()%partitions] }
 
 // datagram works a UDP datagram from port 53.
 func (a *partition) datagram(p *decode.Packet, scope uint32) {
