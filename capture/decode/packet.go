@@ -93,6 +93,9 @@ const (
 // UDP or OtherIP. One value is reused for many frames: a field that is not
 // called always valid, and any field after another outcome, holds what an
 // earlier frame or an outer packet left there.
+//
+// What is read of every segment comes first, so that little of a packet has to
+// get from the processor that decodes it to the one that works it.
 type Packet struct {
 	// Time is the packet's time stamp in nanoseconds since 1970. Set by
 	// whoever calls Decode, never by Decode.
@@ -100,22 +103,6 @@ type Packet struct {
 
 	// Src and Dst of the innermost IP header. Always valid.
 	Src, Dst Addr
-
-	// Transport is what was captured from the transport header on. It
-	// points into the frame (or, for a reassembled packet, into the
-	// Decoder's scratch space) and dies with it. Always valid.
-	Transport []byte
-
-	// IPBytes is the total length of the IP packet by its header, of a
-	// fragmented one the sum over its fragments, repeats left out. If not
-	// this packet but one around it was fragmented, it is this one's own
-	// length. Always valid.
-	IPBytes uint32
-
-	// PayloadLen is the length on the wire of what follows the transport
-	// header; the captured part, Payload, may be shorter. Valid for TCP
-	// and UDP.
-	PayloadLen uint32
 
 	// Seq, Ack, Window, Flags are valid for TCP. Here and below, fields that
 	// follow each other in a header stand in the opposite order: a big-endian
@@ -129,12 +116,32 @@ type Packet struct {
 	// SrcPort and DstPort are valid for TCP and UDP.
 	DstPort, SrcPort uint16
 
+	// PayloadLen is the length on the wire of what follows the transport
+	// header; the captured part, Payload, may be shorter. Valid for TCP
+	// and UDP.
+	PayloadLen uint32
+
+	// IPBytes is the total length of the IP packet by its header, of a
+	// fragmented one the sum over its fragments, repeats left out. If not
+	// this packet but one around it was fragmented, it is this one's own
+	// length. Always valid.
+	IPBytes uint32
+
 	Window uint16
 	Flags  uint8
 
-	// HeaderLen is the length of the transport header, options included,
-	// on the wire; Transport may be shorter. Valid for TCP and UDP.
-	HeaderLen uint8
+	// HasTimestamps says whether there is a time stamp option (RFC 7323).
+	// Valid for TCP.
+	HasTimestamps bool
+
+	// Tunnel says whether TEID, OuterSrc and OuterDst are valid. Always
+	// valid itself.
+	Tunnel Tunnel
+
+	// Fragmented says that the packet, or one around it, was put together
+	// from fragments, so that Transport is in the Decoder's Scratch. Always
+	// valid.
+	Fragmented bool
 
 	// TTL is the IPv4 time to live or IPv6 hop limit, of a fragmented
 	// packet its first fragment's. Always valid.
@@ -151,18 +158,14 @@ type Packet struct {
 	// header, 0 without one. Always valid.
 	VLAN uint16
 
-	// Tunnel says whether TEID, OuterSrc and OuterDst are valid. Always
-	// valid itself.
-	Tunnel Tunnel
+	// Transport is what was captured from the transport header on. It
+	// points into the frame (or, for a reassembled packet, into the
+	// Decoder's scratch space) and dies with it. Always valid.
+	Transport []byte
 
-	// Fragmented says that the packet, or one around it, was put together
-	// from fragments, so that Transport is in the Decoder's Scratch. Always
-	// valid.
-	Fragmented bool
-
-	// HasTimestamps says whether there is a time stamp option (RFC 7323).
-	// Valid for TCP.
-	HasTimestamps bool
+	// HeaderLen is the length of the transport header, options included,
+	// on the wire; Transport may be shorter. Valid for TCP and UDP.
+	HeaderLen uint8
 
 	// TEID is the tunnel endpoint identifier of the innermost GTP-U header
 	// and OuterSrc and OuterDst the addresses of the IP packet around it.

@@ -3,6 +3,7 @@ package decode
 import (
 	"net/netip"
 	"testing"
+	"unsafe"
 )
 
 func TestAddr(t *testing.T) {
@@ -65,5 +66,13 @@ func TestPacketIPv4(t *testing.T) {
 				t.Errorf("%s > %s: %#x > %#x", src, dst, a, b)
 			}
 		}
+	}
+}
+
+// TestPacketLayout: what is read of every segment lies together, at the front.
+func TestPacketLayout(t *testing.T) {
+	var p Packet
+	if size, often := unsafe.Sizeof(p), unsafe.Offsetof(p.Tunnel)+unsafe.Sizeof(p.Tunnel); size > 144 || often > 80 {
+		t.Errorf("%d bytes, of which the first %d are read of every segment; want at most 144 and 80", size, often)
 	}
 }
