@@ -349,7 +349,10 @@ func (e *Engine) tally(list []capture.Frame) int {
 	return len(list)
 }
 
-// decode decodes frames and counts what came of them.
+// decode decodes frames and counts what came of them. It is not inlined, so
+// that what it calls is.
+//
+//go:noinline
 func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) {
 	marks, outcomes := e.marks[:len(list)], e.outcomes[:len(list)]
 	packets = packets[:len(list)]
@@ -381,27 +384,34 @@ func (e *Engine) tell(now int64) {
 
 // origin is whose packet it is.
 type origin struct {
-	scope uint32
-	apn   uint8
-	dir   flows.Direction
+	scope  uint32
+	apn    uint8
+	dir    flows.Direction
+	prefix uint64 // of the subscriber's address; 0 where a session tells them apart
 }
 
-// segment hands a TCP segment to its subscriber's shard.
+// segment hands a TCP segment to its subscriber's shard. It is not inlined, so that
+// what it calls is.
+//
+//go:noinline
 func (e *Engine) segment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
 	if e.scoped || p.Tunnel != decode.TunnelNone {
 		e.scopedSegment(c, p, at, mark, port)
 		return
 	}
-	dir, prefix := e.sides.subscriber(p)
+	o := origin{}
+	o.dir, o.prefix = e.sides.subscriber(p)
 	if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
-		e.give(c, at, prefix, origin{dir: dir}, work(dir))
+		e.give(c, at, o, work(o.dir))
 	}
 }
 
 // scopedSegment is segment where the address alone does not tell the subscriber.
+//
+//go:noinline
 func (e *Engine) scopedSegment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
 	if o, copied := e.origin(p, mark, port); !copied {
-		e.give(c, at, subscriberKey(o.scope, subscriberOf(p, o.dir)), o, work(o.dir))
+		e.give(c, at, o, work(o.dir))
 	}
 }
 
@@ -409,31 +419,28 @@ func (e *Engine) scopedSegment(c *chunk, p *decode.Packet, at uint8, mark uint64
 // been counted.
 func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, copied bool) {
 	if p.Tunnel != decode.TunnelGTP {
-		o.dir = e.sides.direction(p)
+		o.dir, o.prefix = e.sides.subscriber(p)
 		if _, copied = e.dedup.copied(p, mark, port, 0); !copied && e.scoped {
-			o.scope, o.apn = e.bareScope(p, subscriberOf(p, o.dir))
+			e.bareScope(p, &o)
 		}
 		return o, copied
 	}
 	e.scoped = true
 	scope, apn, dir, directed, known := e.sessions.find(p)
-	o = origin{scope, apn, dir}
-	if !directed {
-		o.dir = e.sides.direction(p)
-	}
+	o = origin{scope: scope, apn: apn, dir: dir}
 	if known {
+		if !directed {
+			o.dir = e.sides.direction(p)
+		}
 		_, copied = e.dedup.copied(p, mark, port, 0)
 		return o, copied
 	}
-	end := p.OuterDst
-	if o.dir == flows.Down {
-		end = p.OuterSrc
-	}
-	gateway := e.gateways.number(end)
+	o.dir, o.prefix = e.sides.subscriber(p)
+	gateway := e.gateways.number(gatewayOf(p, o.dir))
 	first, copied := e.dedup.copied(p, mark, port, gateway)
 	switch {
 	case !copied:
-		o.scope = e.gateways.scope(gateway, subscriberOf(p, o.dir))
+		o.scope = e.gateways.scope(gateway, o.prefix)
 	case first != 0 && first != gateway:
 		e.gateways.same(first, gateway)
 	}
@@ -441,21 +448,34 @@ func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, c
 }
 
 // subscriberOf returns the sender of what goes up and the receiver of what goes
-// down. No branch: it would be guessed wrong for every other packet.
+// down.
 func subscriberOf(p *decode.Packet, dir flows.Direction) decode.Addr {
-	down := -uint64(dir & 1)
-	return decode.Addr{Hi: p.Src.Hi ^ (p.Src.Hi^p.Dst.Hi)&down, Lo: p.Src.Lo ^ (p.Src.Lo^p.Dst.Lo)&down}
+	return either(p.Src, p.Dst, dir)
 }
 
-// bareScope is the scope of a packet outside of any tunnel.
-func (e *Engine) bareScope(p *decode.Packet, subscriber decode.Addr) (scope uint32, apn uint8) {
+// gatewayOf returns the end of a packet's tunnel towards the servers.
+func gatewayOf(p *decode.Packet, dir flows.Direction) decode.Addr {
+	return either(p.OuterDst, p.OuterSrc, dir)
+}
+
+// either returns up or down by the direction. No branch: it would be guessed wrong
+// for every other packet.
+func either(up, down decode.Addr, dir flows.Direction) decode.Addr {
+	mask := -uint64(dir & 1)
+	return decode.Addr{Hi: up.Hi ^ (up.Hi^down.Hi)&mask, Lo: up.Lo ^ (up.Lo^down.Lo)&mask}
+}
+
+// bareScope fills in the scope of a packet outside of any tunnel.
+func (e *Engine) bareScope(p *decode.Packet, o *origin) {
 	if e.cfg.VLANScopes && p.VLAN != 0 {
-		return vlanScope | uint32(p.VLAN), apnUnknown
+		o.scope, o.apn = vlanScope|uint32(p.VLAN), apnUnknown
+		return
 	}
-	if scope, apn, ok := e.sessions.owner(subscriber); ok {
-		return scope, apn
+	if scope, apn, ok := e.sessions.owner(subscriberOf(p, o.dir)); ok {
+		o.scope, o.apn, o.prefix = scope, apn, 0
+		return
 	}
-	return e.gateways.owner(subscriber), apnUnknown
+	o.scope, o.apn = e.gateways.owner(o.prefix), apnUnknown
 }
 
 // UDP ports of signalling.
@@ -491,7 +511,8 @@ func (e *Engine) datagram(c *chunk, p *decode.Packet, at uint8, mark uint64, por
 	if b := p.Payload(); len(b) > 2 && b[2]&0x80 != 0 {
 		e.sides.answered(p.Dst)
 	}
-	e.give(c, at, subscriberKey(o.scope, p.Dst), o, workDNS)
+	o.prefix = subscriberKey(o.scope, p.Dst)
+	e.give(c, at, o, workDNS)
 }
 
 // control works a message of the control plane, which never comes in a user's
@@ -512,10 +533,9 @@ func signalling(p *decode.Packet) bool {
 		(p.DstPort == portGTPC || p.SrcPort == portGTPC || p.DstPort == portPFCP || p.SrcPort == portPFCP)
 }
 
-// give hands the chunk's packet at the index to the shard of the subscriber, whose
-// key within the scope it is.
-func (e *Engine) give(c *chunk, at uint8, subscriber uint64, o origin, w work) {
-	part := partitionOf(e.cfg.Seed, o.scope, subscriber) % partitions
+// give hands the chunk's packet at the index to its subscriber's shard.
+func (e *Engine) give(c *chunk, at uint8, o origin, w work) {
+	part := partitionOf(e.cfg.Seed, o.scope, o.prefix) % partitions
 	c.items[e.shardOf[part]].add(itemOf(at, part, w, o))
 }
 

@@ -221,9 +221,8 @@ func (g *gateways) root(n uint32) uint32 {
 }
 
 // scope returns the scope that the gateway's number stands for, and remembers
-// that the subscriber is behind it.
-func (g *gateways) scope(n uint32, subscriber decode.Addr) uint32 {
-	prefix := subscriber.Prefix()
+// that the subscriber of the prefix is behind it.
+func (g *gateways) scope(n uint32, prefix uint64) uint32 {
 	*g.slot(prefix) = behindSlot{prefix, n}
 	return gatewayScope | g.root(n)
 }
@@ -235,12 +234,12 @@ func (g *gateways) slot(prefix uint64) *behindSlot {
 // any reports whether a gateway is known.
 func (g *gateways) any() bool { return len(g.parent) > 1 }
 
-// owner returns the scope of a subscriber whose packet passes bare.
-func (g *gateways) owner(subscriber decode.Addr) uint32 {
+// owner returns the scope of a subscriber whose packet passes bare, by the prefix of
+// its address.
+func (g *gateways) owner(prefix uint64) uint32 {
 	if !g.any() {
 		return 0
 	}
-	prefix := subscriber.Prefix()
 	if s := g.slot(prefix); s.prefix == prefix && s.number != 0 {
 		return gatewayScope | g.root(s.number)
 	}

@@ -71,7 +71,10 @@ func (h *headers4) gtpPort() bool {
 
 // straight decodes an Ethernet frame that is more than IPv4 and TCP. Like
 // Decode, it reads these two itself and ends by calling what comes next: a call
-// that may come back undecided would have to keep all arguments for the walk.
+// that may come back undecided would have to keep all arguments for the walk. It is
+// not inlined, so that Decode is.
+//
+//go:noinline
 func (d *Decoder) straight(frame []byte, wireLen uint32, vlan uint16, p *Packet) Outcome {
 	if len(frame) < ethernetLen+ipv4Len+tcpLen {
 		return d.walk(frame, wireLen, LinkEthernet, vlan, p)
