@@ -16,7 +16,7 @@ func liveTable(b *testing.B, n int) (*Table, func(i uint32) Key) {
 	for i := range idle {
 		idle[i] = 300 * second
 	}
-	t, err := New(Config{Flows: n + n/8 + MinFlows, HoleLists: n / 16, Seed: 1, IdleTimeout: idle, Classes: classes, OnEnd: func(uint32, *Flow) {}})
+	t, err := New(Config{Flows: n + n/8 + MinFlows, HoleLists: n / 16, Seed: 1, IdleTimeout: idle, Classes: classes, OnEnd: func(uint32, Flow) {}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func BenchmarkAdvance(b *testing.B) {
 	for b.Loop() {
 		now += second
 		for r := uint32(1 + now/second%300); r < t.used; r += 300 {
-			t.recs[r].Last, t.recs[r].spoke = now, uint32(now/second)
+			t.hot[r].Last, t.hot[r].spoke = now, uint32(now/second)
 		}
 		t.Advance(now)
 	}

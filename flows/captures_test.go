@@ -180,14 +180,14 @@ func TestAgainstTshark(t *testing.T) {
 			}
 			s := newScene(t, 256)
 			s.now = 0
-			got := map[string]*Flow{}
-			s.onEnd = func(_ uint32, f *Flow) {
+			got := map[string]Flow{}
+			s.onEnd = func(_ uint32, f Flow) {
 				k := flowName(f.Key)
-				if got[k] != nil {
+				if _, twice := got[k]; twice {
 					t.Errorf("%s: two flows, %s and %s", k, describe(got[k]), describe(f))
 				}
-				flow := *f
-				got[k] = &flow
+				hot, cold := *f.Hot, *f.Cold
+				got[k] = Flow{&hot, &cold}
 			}
 			readCapture(t, c.file, func(p *decode.Packet) {
 				s.feed(p, func(a decode.Addr, port uint16) bool {
@@ -232,10 +232,10 @@ func readTruth(t *testing.T, file string) (truth []map[string]string) {
 	return truth
 }
 
-func compareFlow(t *testing.T, w map[string]string, f *Flow, losses, payload bool) {
+func compareFlow(t *testing.T, w map[string]string, f Flow, losses, payload bool) {
 	t.Helper()
 	name := w["client"] + ":" + w["cport"]
-	if f == nil {
+	if f.Hot == nil {
 		t.Errorf("%s: no flow", name)
 		return
 	}

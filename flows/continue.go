@@ -15,8 +15,8 @@ import (
 // Continue counts p as Segment does, if it plainly carries on the flow at index,
 // which Seek returned for the hash of its key, and returns the flow. If that is nil
 // it has counted nothing: p is for Segment.
-func (t *Table) Continue(index uint32, p *decode.Packet, key *Key, dir Direction, hash uint64) (f *Flow, ev Event) {
-	f = &t.recs[index]
+func (t *Table) Continue(index uint32, p *decode.Packet, key *Key, dir Direction, hash uint64) (f *Hot, ev Event) {
+	f = &t.hot[index]
 	d := int(dir & 1)
 	h, other := &f.Half[d], &f.Half[d^1]
 	if !t.plain(f, p) || !f.Key.equal(key) || !h.plain(other, p) {
@@ -52,7 +52,7 @@ func (t *Table) Continue(index uint32, p *decode.Packet, key *Key, dir Direction
 
 // plain reports whether p, as far as its flags and its time tell, changes nothing
 // in the life of the flow.
-func (t *Table) plain(f *Flow, p *decode.Packet) bool {
+func (t *Table) plain(f *Hot, p *decode.Packet) bool {
 	const flags = decode.SYN | decode.FIN | decode.RST | decode.ACK
 	return p.Flags&flags == decode.ACK && f.state == stateOpen &&
 		f.flags&(flagSYN|flagEstablished) != flagSYN &&

@@ -18,7 +18,7 @@ func newTwins(t *testing.T, flows int) twins {
 	w := twins{newScene(t, flows), newScene(t, flows)}
 	w.short.short = true
 	for _, s := range []*scene{w.rules, w.short} {
-		s.onEnd = func(r uint32, _ *Flow) { s.tab.Settle(r, media) }
+		s.onEnd = func(r uint32, _ Flow) { s.tab.Settle(r, media) }
 	}
 	return w
 }
@@ -50,8 +50,8 @@ func (w twins) compare() {
 		t.Fatal("the holes are others")
 	}
 	for r := range a.used {
-		if a.recs[r] != b.recs[r] {
-			t.Fatalf("record %d\n%+v by the rules\n%+v the short way, after\n%+v", r, a.recs[r], b.recs[r], w.rules.last)
+		if a.hot[r] != b.hot[r] || a.cold[r] != b.cold[r] {
+			t.Fatalf("record %d\n%+v %+v by the rules\n%+v %+v the short way, after\n%+v", r, a.hot[r], a.cold[r], b.hot[r], b.cold[r], w.rules.last)
 		}
 	}
 }
@@ -155,7 +155,7 @@ func TestContinueLeaves(t *testing.T) {
 		t.Error("no flow: one found")
 	}
 	hash := s.tab.Hash(&s.key)
-	if f, _ := s.tab.Continue(r, &p, &s.key, Down, hash); f != s.tab.Flow(r) {
+	if f, _ := s.tab.Continue(r, &p, &s.key, Down, hash); f != s.tab.Flow(r).Hot {
 		t.Error("the flow's own: not taken")
 	}
 	s.tab.Shutdown(s.now)

@@ -36,7 +36,7 @@ func TestAchieved(t *testing.T) {
 		for _, late := range []bool{false, true} {
 			s := newScene(t, 64)
 			s.tab.cfg.Transfers = &transfers
-			s.onEnd = func(r uint32, _ *Flow) { s.tab.Settle(r, media) }
+			s.onEnd = func(r uint32, _ Flow) { s.tab.Settle(r, media) }
 			tt.play(s)
 			if !late && s.record() != 0 {
 				s.settle(media)

@@ -97,7 +97,7 @@ const (
 )
 
 // Half is one direction of a connection: what its sender sent. It is 64 bytes, a
-// line of the cache where the record begins with one.
+// line of the cache.
 type Half struct {
 	Bytes   uint64 // IP bytes
 	Payload uint64 // TCP payload bytes, repeats included
@@ -142,16 +142,22 @@ type Loss struct {
 	Unseen uint32
 }
 
-// Flow is one connection. Exported fields are for whoever writes the record;
-// the rest is the table's. It holds no pointer: ten million of them give the
-// garbage collector nothing to walk.
+// Flow is one connection: the two records that the table has of it. Exported
+// fields are for whoever writes the flow record; the rest is the table's. Neither
+// holds a pointer: ten million of them give the garbage collector nothing to walk.
 //
-// Its size is paid once a flow, 288 bytes or 2.9 GB for ten million (a test
-// holds it there), and its layout once a packet: in a table beyond the caches
-// each line of 64 bytes costs a trip to memory. So what every segment reads
-// or writes are its first 192 bytes, and what only openings, closings, losses
-// and records need comes last.
+// Their size is paid once a flow, 288 bytes or 2.9 GB for ten million (a test
+// holds it there), and their layout once a packet: in a table beyond the caches
+// each line of 64 bytes costs a trip to memory. So what every segment reads or
+// writes is apart from the rest, in three whole lines.
 type Flow struct {
+	*Hot
+	*Cold
+}
+
+// Hot is what every segment reads or writes. It begins with a line of the cache;
+// each Half is one.
+type Hot struct {
 	Key Key
 
 	Last int64 // packet time of the last packet
@@ -168,58 +174,65 @@ type Flow struct {
 	Naming uint8
 	// Minute is the presence minute in which the flow was last reported.
 	Minute uint16
+	Tunnel decode.Tunnel
+	// APN is the owner's.
+	APN uint8
 	// Segments counts the subscriber's segments with payload, up to 255,
 	// until the flow is settled. The owner keeps it.
 	Segments uint8
-	// Evidence is the owner's.
-	Evidence uint8
-	Tunnel   decode.Tunnel
-	// APN is the owner's.
-	APN    uint8
-	OS     OS
-	Reason EndReason
+
+	_ [3]byte
 
 	Half [2]Half
-	Loss [2]Loss // by direction, as Half
+}
 
+// Cold is what openings, closings, losses and records need, and the wheel. No
+// third of it crosses the end of a line.
+type Cold struct {
 	Start int64 // packet time of the first packet
 
-	prev, next                uint32 // list links, 0 ends
-	SYNs, SYNACKs, FINs, RSTs uint32
+	prev, next uint32 // list links, 0 ends
+	slot       uint16 // wheel slot, valid in stateOpen
+
+	Reason EndReason
+	// Evidence is the owner's.
+	Evidence uint8
+	OS       OS
 
 	// DNSAnswered is when the answer behind DNSName came.
 	DNSAnswered int64
 	// Name, DNSName and SNI are interned names, 0 without one. The flow
 	// holds a reference to each.
 	Name, DNSName, SNI uint32
-
 	// Stream is the slot in which the owner of the table gathers the first
 	// bytes of the stream; 0 without one.
 	Stream uint32
 
-	slot uint16 // wheel slot, valid in stateOpen
+	SYNs, SYNACKs, FINs, RSTs uint32
+
+	Loss [2]Loss // by direction, as Half
 }
 
 // SYNSeen reports whether the connection's first SYN passed the tap: the flow
 // is a connection attempt, not one picked up in mid-stream. A SYN that comes
 // after the flow was settled comes too late, because what the class has counted
 // stays counted.
-func (f *Flow) SYNSeen() bool { return f.flags&flagSYN != 0 }
+func (f *Hot) SYNSeen() bool { return f.flags&flagSYN != 0 }
 
 // Established reports whether the handshake was seen to succeed.
-func (f *Flow) Established() bool { return f.flags&flagEstablished != 0 }
+func (f *Hot) Established() bool { return f.flags&flagEstablished != 0 }
 
 // Settled reports whether the flow's class is decided.
-func (f *Flow) Settled() bool { return f.flags&flagSettled != 0 }
+func (f *Hot) Settled() bool { return f.flags&flagSettled != 0 }
 
 // Closed reports whether the connection was closed by FIN or RST.
-func (f *Flow) Closed() bool { return f.state == stateClosed }
+func (f *Hot) Closed() bool { return f.state == stateClosed }
 
 // StreamOffset returns where the byte with sequence number seq lies in the
 // stream of direction d, counted from the first byte after the SYN, or from the
 // first byte seen if the SYN was not. ok is false for bytes before that. A SYN
 // takes a sequence number of its own: data in it (RFC 7413) starts at seq+1.
-func (f *Flow) StreamOffset(d Direction, seq uint32) (offset uint32, ok bool) {
+func (f *Hot) StreamOffset(d Direction, seq uint32) (offset uint32, ok bool) {
 	off := int32(seq - f.Half[d].iss - 1)
 	return uint32(off), off >= 0
 }

@@ -26,7 +26,7 @@ func runEpisodes(t *testing.T, episodes []episode) {
 			e.play(s)
 			s.want(e.want...)
 			// Whatever the episode, its flows end and add up.
-			s.onEnd = func(r uint32, f *Flow) { s.tab.Settle(r, media) }
+			s.onEnd = func(r uint32, f Flow) { s.tab.Settle(r, media) }
 			s.tab.Shutdown(0)
 			s.check()
 			if s.tab.Len() != 0 {

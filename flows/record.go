@@ -52,7 +52,7 @@ type Record struct {
 
 // Record returns what the flow itself knows of a Record; names, class and
 // identity are the caller's to add.
-func (f *Flow) Record() Record {
+func (f Flow) Record() Record {
 	r := Record{
 		Key: f.Key, Start: f.Start, End: f.Last, Reason: f.Reason,
 		SYNSeen: f.SYNSeen(), Established: f.Established(),
@@ -105,10 +105,10 @@ func (o *Order) Compare(p *Order) int {
 
 // Synchronized reports whether the SYN of direction d passed, so that stream
 // offsets count from the first byte of the stream.
-func (f *Flow) Synchronized(d Direction) bool { return f.Half[d].bits&halfISS != 0 }
+func (f *Hot) Synchronized(d Direction) bool { return f.Half[d].bits&halfISS != 0 }
 
 // Live reports whether the record holds a flow at all.
-func (f *Flow) Live() bool { return f.state != stateFree }
+func (f *Hot) Live() bool { return f.state != stateFree }
 
 // Cap returns the most records the table can hold.
 func (t *Table) Cap() int { return t.cfg.Flows }

@@ -133,18 +133,18 @@ func (h *Half) resent(p *decode.Packet, end uint32) {
 // answer gives one sample, of the last segment that it answers: with delayed
 // acknowledgments (RFC 5681 section 4.2) those before that have only waited for
 // it.
-func (t *Table) acknowledge(f *Flow, p *decode.Packet, dir Direction) {
+func (t *Table) acknowledge(f Flow, p *decode.Packet, dir Direction) {
 	other := dir.Reverse()
 	h := &f.Half[other]
 	t.acknowledged(f, h, p, other)
 	if h.bits&(probeArmed|halfTrain) == 0 || p.Flags&decode.RST != 0 {
 		return // a RST comes when its sender likes, or from a middlebox
 	}
-	t.echo(f, p, other)
+	t.echo(f.Hot, p, other)
 }
 
 // echo takes samples of what waits in direction dir, if p is the answer to it.
-func (t *Table) echo(f *Flow, p *decode.Packet, dir Direction) {
+func (t *Table) echo(f *Hot, p *decode.Packet, dir Direction) {
 	h := &f.Half[dir]
 	if t.skipRTT {
 		h.bits &^= probeArmed | halfTrain
@@ -188,7 +188,7 @@ func (h *Half) echoed(p *decode.Packet) (answered, missed bool) {
 
 // acknowledged moves una. An acknowledgment from beyond any window (RFC 7323
 // section 2.3) belongs to nothing that is known here: it starts una anew.
-func (t *Table) acknowledged(f *Flow, h *Half, p *decode.Packet, dir Direction) {
+func (t *Table) acknowledged(f Flow, h *Half, p *decode.Packet, dir Direction) {
 	ahead := int32(p.Ack - h.una)
 	first := h.bits&halfAcked == 0
 	switch {
@@ -204,7 +204,7 @@ func (t *Table) acknowledged(f *Flow, h *Half, p *decode.Packet, dir Direction) 
 }
 
 // sample takes the time from the waiting segment to its echo p.
-func (t *Table) sample(f *Flow, h *Half, p *decode.Packet, side Direction) {
+func (t *Table) sample(f *Hot, h *Half, p *decode.Packet, side Direction) {
 	syn := h.bits&probeSYN != 0
 	h.bits &^= probeArmed
 	us := micros(p.Time) - h.probeTime
@@ -215,7 +215,7 @@ func (t *Table) sample(f *Flow, h *Half, p *decode.Packet, side Direction) {
 }
 
 // observe counts a round-trip time in microseconds.
-func (t *Table) observe(f *Flow, h *Half, us uint32, side Direction) {
+func (t *Table) observe(f *Hot, h *Half, us uint32, side Direction) {
 	if us > maxRTT { // too old, or back in time
 		return
 	}

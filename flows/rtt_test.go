@@ -325,7 +325,7 @@ func TestRTTSettled(t *testing.T) {
 		{"settled after", func(s *scene) { s.open().settle(media) }},
 		{"settled after, twice", func(s *scene) { s.open().settle(media).settle(chat) }},
 		{"settled at the end", func(s *scene) {
-			s.onEnd = func(r uint32, _ *Flow) { s.tab.Settle(r, media) }
+			s.onEnd = func(r uint32, _ Flow) { s.tab.Settle(r, media) }
 			s.open().tab.Shutdown(0)
 		}},
 	} {

@@ -28,7 +28,7 @@ type scene struct {
 	last   decode.Packet // the newest segment
 	ev     Event
 	ended  []string // what OnEnd saw, in order
-	onEnd  func(r uint32, f *Flow)
+	onEnd  func(r uint32, f Flow)
 	fed    Counters // what the table must have counted
 	closed int      // flows that OnEnd saw
 }
@@ -61,7 +61,7 @@ func newScene(t *testing.T, flows int) *scene {
 	tab, err := New(Config{
 		Flows: flows, HoleLists: 8, Seed: 7,
 		IdleTimeout: &s.idle, Classes: &s.classes,
-		OnEnd: func(r uint32, f *Flow) {
+		OnEnd: func(r uint32, f Flow) {
 			if f != s.tab.Flow(r) {
 				t.Errorf("OnEnd(%d): not the record of that index", r)
 			}
@@ -161,7 +161,7 @@ func (s *scene) pass(p *decode.Packet, d Direction, hash uint64) (uint32, Event)
 	if s.short {
 		r := s.tab.Seek(hash)
 		if f, ev := s.tab.Continue(r, p, &s.key, d, hash); f != nil {
-			if f != s.tab.Flow(r) || r != s.record() {
+			if f != s.tab.Flow(r).Hot || r != s.record() {
 				s.t.Errorf("Continue took record %d for %d", r, s.record())
 			}
 			s.carried++
@@ -224,7 +224,7 @@ func (s *scene) advance() *scene {
 }
 
 // describe puts a flow into words: what it is, then every count that is not 0.
-func describe(f *Flow) string {
+func describe(f Flow) string {
 	var b strings.Builder
 	what := map[state]string{stateHalfOpen: "half-open", stateOpen: "open", stateClosed: "closed"}[f.state]
 	if f.Reason != NotEnded {
@@ -305,7 +305,7 @@ func (s *scene) want(wishes ...string) {
 	s.t.Helper()
 	got := append([]string(nil), s.ended...)
 	for r := uint32(1); r < s.tab.used; r++ {
-		if f := &s.tab.recs[r]; f.state != stateFree {
+		if f := s.tab.Flow(r); f.state != stateFree {
 			got = append(got, describe(f))
 		}
 	}
@@ -341,7 +341,7 @@ func checkBooks(t *Table, classes *Classes, fed *Counters) error {
 	}
 	opened := sum.Opened
 	for r := uint32(1); r < t.used; r++ {
-		f := &t.recs[r]
+		f := t.Flow(r)
 		if f.state == stateFree {
 			continue
 		}
@@ -398,8 +398,8 @@ func checkTable(t *Table) error {
 	seen := make(map[uint32]string, t.entries)
 	walk := func(name string, head uint32, tail *uint32, want state) error {
 		prev := uint32(0)
-		for r := head; r != 0; r = t.recs[r].next {
-			f := &t.recs[r]
+		for r := head; r != 0; r = t.cold[r].next {
+			f := t.Flow(r)
 			if old, ok := seen[r]; ok {
 				return fmt.Errorf("record %d is in %s and in %s", r, old, name)
 			}
@@ -430,9 +430,9 @@ func checkTable(t *Table) error {
 		if err := walk("slot "+strconv.Itoa(i), head, nil, stateOpen); err != nil {
 			return err
 		}
-		for r := head; r != 0; r = t.recs[r].next {
-			if int(t.recs[r].slot) != i {
-				return fmt.Errorf("record %d in slot %d thinks it is in %d", r, i, t.recs[r].slot)
+		for r := head; r != 0; r = t.cold[r].next {
+			if int(t.cold[r].slot) != i {
+				return fmt.Errorf("record %d in slot %d thinks it is in %d", r, i, t.cold[r].slot)
 			}
 		}
 	}
@@ -440,9 +440,9 @@ func checkTable(t *Table) error {
 		return fmt.Errorf("%d records in lists, %d entries", len(seen), t.entries)
 	}
 	free := 0
-	for r := t.free; r != 0; r = t.recs[r].next {
-		if t.recs[r].state != stateFree || seen[r] != "" {
-			return fmt.Errorf("record %d on the free list has state %d", r, t.recs[r].state)
+	for r := t.free; r != 0; r = t.cold[r].next {
+		if t.hot[r].state != stateFree || seen[r] != "" {
+			return fmt.Errorf("record %d on the free list has state %d", r, t.hot[r].state)
 		}
 		free++
 		if free > int(t.used) {
@@ -459,8 +459,8 @@ func checkTable(t *Table) error {
 		}
 		words++
 		r := uint32(w)
-		hash := t.Hash(&t.recs[r].Key)
-		if seen[r] == "" || uint32(hash>>32) != uint32(w>>32) || t.find(&t.recs[r].Key, hash) != r {
+		hash := t.Hash(&t.hot[r].Key)
+		if seen[r] == "" || uint32(hash>>32) != uint32(w>>32) || t.find(&t.hot[r].Key, hash) != r {
 			return fmt.Errorf("index word %x: record %d is not found by its key", w, r)
 		}
 	}
@@ -473,8 +473,8 @@ func checkTable(t *Table) error {
 func checkHoles(t *Table, live map[uint32]string) error {
 	owner := map[uint16]uint32{}
 	for r := range live {
-		for d := range t.recs[r].Half {
-			h := &t.recs[r].Half[d]
+		for d := range t.hot[r].Half {
+			h := &t.hot[r].Half[d]
 			if h.holes == 0 {
 				continue
 			}

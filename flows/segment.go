@@ -23,21 +23,22 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 	var ev Event
 	t.hash = hash
 	r := t.find(key, hash)
+	f := t.Flow(r)
 	if r != 0 {
-		if why := t.succeeded(&t.recs[r], p, dir); why != NotEnded {
+		if why := t.succeeded(f, p, dir); why != NotEnded {
 			t.end(r, why)
 			r = 0
 		}
 	}
 	if r == 0 {
 		r = t.open(p, key, hash)
+		f = t.Flow(r)
 		ev = Opened
 	}
-	f := &t.recs[r]
-	if t.carried(f, p, dir) {
+	if t.carried(f.Hot, p, dir) {
 		ev |= NowCarried
 	}
-	t.count(f, p, dir)
+	t.count(f.Hot, p, dir)
 	t.countFlags(f, p)
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.clock(p.Time)
@@ -53,7 +54,7 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 // open begins a flow with the segment p.
 func (t *Table) open(p *decode.Packet, key *Key, hash uint64) uint32 {
 	r := t.insert(key, hash)
-	f := &t.recs[r]
+	f := t.Flow(r)
 	f.spoke = t.clock(p.Time)
 	f.Start, f.Last = p.Time, p.Time
 	f.state = stateHalfOpen
@@ -76,8 +77,8 @@ const lateSYNWindow = 64 << 10
 
 // succeeded reports whether p belongs to a new connection on f's 5-tuple, and
 // if so, why f ends.
-func (t *Table) succeeded(f *Flow, p *decode.Packet, dir Direction) EndReason {
-	if p.Time-f.Last > t.timeout(f) {
+func (t *Table) succeeded(f Flow, p *decode.Packet, dir Direction) EndReason {
+	if p.Time-f.Last > t.timeout(f.Hot) {
 		return EndIdle
 	}
 	if p.Flags&(decode.SYN|decode.RST) != decode.SYN {
@@ -95,7 +96,7 @@ func (t *Table) succeeded(f *Flow, p *decode.Packet, dir Direction) EndReason {
 
 // sameSYN reports whether the SYN is the connection's own: it has its initial
 // sequence number, or stands right before what has been seen of its stream.
-func (f *Flow) sameSYN(p *decode.Packet, dir Direction) bool {
+func (f Flow) sameSYN(p *decode.Packet, dir Direction) bool {
 	h := &f.Half[dir]
 	switch {
 	case h.bits&halfISS != 0:
@@ -111,7 +112,7 @@ func (f *Flow) sameSYN(p *decode.Packet, dir Direction) bool {
 // sameSYNACK reports whether the SYN/ACK is the connection's own. Beside a SYN
 // it proves nothing while the connection lives: servers answer one SYN with
 // several sequence numbers (RFC 4987 section 3.6), and old answers come late.
-func (f *Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
+func (f Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
 	h, other := &f.Half[dir], &f.Half[dir.Reverse()]
 	switch {
 	case other.bits&halfISS != 0:
@@ -124,7 +125,7 @@ func (f *Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
 
 // carried reports, and counts, whether p is the segment with which the flow has
 // had payload in both directions. It is asked before p is counted.
-func (t *Table) carried(f *Flow, p *decode.Packet, dir Direction) bool {
+func (t *Table) carried(f *Hot, p *decode.Packet, dir Direction) bool {
 	if p.PayloadLen == 0 || f.Half[dir&1].Payload > 0 || f.Half[dir&1^1].Payload == 0 {
 		return false
 	}
@@ -133,7 +134,7 @@ func (t *Table) carried(f *Flow, p *decode.Packet, dir Direction) bool {
 }
 
 // count adds the segment to the flow and to its class.
-func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) {
+func (t *Table) count(f *Hot, p *decode.Packet, dir Direction) {
 	h, c := &f.Half[dir&1], &t.cfg.Classes[f.Class%MaxClasses]
 	h.Packets++
 	h.Bytes += uint64(p.IPBytes)
@@ -144,7 +145,7 @@ func (t *Table) count(f *Flow, p *decode.Packet, dir Direction) {
 }
 
 // countFlags adds the segment's flags to the flow and to its class.
-func (t *Table) countFlags(f *Flow, p *decode.Packet) {
+func (t *Table) countFlags(f Flow, p *decode.Packet) {
 	const rare = decode.SYN | decode.FIN | decode.RST
 	if p.Flags&rare == 0 {
 		return
@@ -170,7 +171,7 @@ func (t *Table) countFlags(f *Flow, p *decode.Packet) {
 }
 
 // handshake notes the SYNs and whether the initiator went on after them.
-func (t *Table) handshake(f *Flow, p *decode.Packet, dir Direction) {
+func (t *Table) handshake(f Flow, p *decode.Packet, dir Direction) {
 	switch {
 	case p.Flags&decode.RST != 0:
 		return
@@ -190,7 +191,7 @@ func (t *Table) handshake(f *Flow, p *decode.Packet, dir Direction) {
 	}
 }
 
-func (f *Flow) synchronize(p *decode.Packet, dir Direction) {
+func (f Flow) synchronize(p *decode.Packet, dir Direction) {
 	h := &f.Half[dir]
 	ack := p.Flags&decode.ACK != 0
 	switch {
@@ -217,7 +218,7 @@ func (f *Flow) synchronize(p *decode.Packet, dir Direction) {
 }
 
 // progress moves the flow between its states.
-func (t *Table) progress(r uint32, f *Flow, p *decode.Packet, dir Direction) {
+func (t *Table) progress(r uint32, f Flow, p *decode.Packet, dir Direction) {
 	if f.state == stateClosed {
 		t.enter(r, stateClosed) // a late segment: wait on from here
 		return
@@ -243,7 +244,7 @@ func (t *Table) progress(r uint32, f *Flow, p *decode.Packet, dir Direction) {
 	}
 }
 
-func (t *Table) close(r uint32, f *Flow, why EndReason) {
+func (t *Table) close(r uint32, f Flow, why EndReason) {
 	f.Reason = why
 	t.enter(r, stateClosed)
 	t.countClose(f)
@@ -253,7 +254,7 @@ func (t *Table) close(r uint32, f *Flow, why EndReason) {
 // A flow is settled once, at the latest within OnEnd, or its counts stay in
 // class 0; a second call changes nothing.
 func (t *Table) Settle(r uint32, class uint8) {
-	f := &t.recs[r]
+	f := t.Flow(r)
 	if f.flags&flagSettled != 0 {
 		return
 	}
@@ -308,24 +309,24 @@ func move(from, to *uint64, n uint64) {
 	*to += n
 }
 
-func (f *Flow) oneWay() bool { return f.Half[Up].Packets == 0 || f.Half[Down].Packets == 0 }
+func (f *Hot) oneWay() bool { return f.Half[Up].Packets == 0 || f.Half[Down].Packets == 0 }
 
 // OneSided reports whether the connection went on after its SYN with nothing seen
 // of the other end.
-func (f *Flow) OneSided() bool { return f.Established() && f.oneWay() }
+func (f *Hot) OneSided() bool { return f.Established() && f.oneWay() }
 
 // Carried reports whether the flow has had payload in both directions.
-func (f *Flow) Carried() bool { return f.Half[Up].Payload > 0 && f.Half[Down].Payload > 0 }
+func (f *Hot) Carried() bool { return f.Half[Up].Payload > 0 && f.Half[Down].Payload > 0 }
 
 // transfer reports whether the flow is a transfer whose duration was seen from
 // its beginning to its end.
-func (t *Table) transfer(f *Flow) bool {
+func (t *Table) transfer(f Flow) bool {
 	return t.cfg.Transfers != nil && t.cfg.Transfers[f.Class] && f.flags&flagSYN != 0 && f.Carried() &&
 		f.Reason != EndEvicted && f.Reason != EndShutdown
 }
 
 // countClose counts the end of a settled flow, once.
-func (t *Table) countClose(f *Flow) {
+func (t *Table) countClose(f Flow) {
 	if f.flags&flagCountedClose != 0 || f.flags&flagSettled == 0 {
 		return
 	}

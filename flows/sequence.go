@@ -37,7 +37,7 @@ const maxWindow = 1 << 30
 // sequence follows the segment's sequence and acknowledgment numbers, takes
 // round-trip samples and tells repeats from reordering. All comparisons of
 // sequence numbers are modulo 2^32 (RFC 9293 section 3.4).
-func (t *Table) sequence(f *Flow, p *decode.Packet, dir Direction) {
+func (t *Table) sequence(f Flow, p *decode.Packet, dir Direction) {
 	h := &f.Half[dir]
 	if p.Flags&decode.SYN != 0 && (h.bits&halfISS == 0 || p.Seq != h.iss) {
 		return // a SYN/ACK to another SYN of the same 5-tuple
@@ -57,7 +57,7 @@ func (t *Table) sequence(f *Flow, p *decode.Packet, dir Direction) {
 }
 
 // advance places the bytes of the segment.
-func (t *Table) advance(f *Flow, h *Half, p *decode.Packet, dir Direction) {
+func (t *Table) advance(f Flow, h *Half, p *decode.Packet, dir Direction) {
 	length := p.PayloadLen + uint32(p.Flags&decode.SYN>>1) + uint32(p.Flags&decode.FIN)
 	if length == 0 {
 		h.bare(p)
@@ -86,11 +86,11 @@ func (t *Table) advance(f *Flow, h *Half, p *decode.Packet, dir Direction) {
 		h.bareStamp(p)
 		return
 	}
-	t.accept(f, p, dir, end)
+	t.accept(f.Hot, p, dir, end)
 }
 
 // accept takes in a segment beyond nxt, which ends before sequence number end.
-func (t *Table) accept(f *Flow, p *decode.Packet, dir Direction, end uint32) {
+func (t *Table) accept(f *Hot, p *decode.Packet, dir Direction, end uint32) {
 	h := &f.Half[dir]
 	h.nxt = end
 	h.bits &^= halfProbed
@@ -121,7 +121,7 @@ func (h *Half) begin(p *decode.Packet, end uint32) {
 }
 
 // behind judges a segment that starts before nxt.
-func (t *Table) behind(f *Flow, h *Half, p *decode.Packet, dir Direction, end uint32) {
+func (t *Table) behind(f Flow, h *Half, p *decode.Packet, dir Direction, end uint32) {
 	if p.Flags&decode.SYN != 0 && h.bits&halfSYNTwice == 0 {
 		// A late SYN, whose stream was met in the middle, or the SYN/ACK
 		// after the SYN of a simultaneous open (RFC 9293 section 3.5).
@@ -175,7 +175,7 @@ func (h *Half) probes(reader *Half, p *decode.Packet) bool {
 // reordering returns how late a hole may be filled to count as reordering: three
 // quarters of the connection's round-trip time, because a retransmission takes
 // the whole of it.
-func (f *Flow) reordering() int64 {
+func (f *Hot) reordering() int64 {
 	up, down := &f.Half[Up], &f.Half[Down]
 	if up.RTTCount == 0 || down.RTTCount == 0 {
 		return reorderingWindow
@@ -268,7 +268,7 @@ func (t *Table) fillHole(h *Half, start, end uint32, now int64) (opened int64, f
 
 // acknowledgedHoles takes away the holes that the other end says it has: the
 // capture lost these bytes, not the network.
-func (t *Table) acknowledgedHoles(f *Flow, h *Half, dir Direction) {
+func (t *Table) acknowledgedHoles(f Flow, h *Half, dir Direction) {
 	l := &t.holes[h.holes]
 	for i := uint32(0); i < l.n; {
 		g := &l.hole[i]

@@ -67,7 +67,7 @@ func TestBooksBalance(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		s := newScene(t, 16+rnd.IntN(8)) // fewer than there are keys: some must go
 		if seed%2 == 0 {
-			s.onEnd = func(r uint32, f *Flow) {
+			s.onEnd = func(r uint32, f Flow) {
 				if f.Reason == NotEnded {
 					t.Error("a flow ends without a reason")
 				}
@@ -135,7 +135,7 @@ func TestSettleAtAnyTime(t *testing.T) {
 	var want *Counters
 	for when := 1; when <= len(plays)+1; when++ {
 		s := newScene(t, 16)
-		s.onEnd = func(r uint32, _ *Flow) { s.tab.Settle(r, media) }
+		s.onEnd = func(r uint32, _ Flow) { s.tab.Settle(r, media) }
 		for i, play := range plays {
 			play(s)
 			if i+1 == when {
@@ -311,7 +311,7 @@ func FuzzTable(f *testing.F) {
 	f.Add(flood)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := newScene(t, 16)
-		s.onEnd = func(r uint32, _ *Flow) { s.tab.Settle(r, media) }
+		s.onEnd = func(r uint32, _ Flow) { s.tab.Settle(r, media) }
 		b = b[:min(len(b), 600)] // 200 steps, enough for any state there is
 		for ; len(b) >= 3; b = b[3:] {
 			s.step(b[0], b[1], b[2])
@@ -330,7 +330,7 @@ func FuzzTable(f *testing.F) {
 func TestAnySegment(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	s := newScene(t, 32)
-	s.onEnd = func(r uint32, _ *Flow) { s.tab.Settle(r, media) }
+	s.onEnd = func(r uint32, _ Flow) { s.tab.Settle(r, media) }
 	edge := []int64{0, 1, -1, 1 << 62, -1 << 62, 1<<63 - 1, -1 << 63, epoch, epoch + 1}
 	number := func() uint32 { return []uint32{0, 1, 1 << 31, 1<<31 - 1, 1<<32 - 1, rnd.Uint32()}[rnd.IntN(6)] }
 	for range 50_000 {

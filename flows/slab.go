@@ -19,12 +19,13 @@ import (
 // room for all of them at their caps. It belongs, like its tables, to one
 // goroutine at a time.
 type Slab struct {
-	recs     []Flow // recs[0] is never used: index 0 means none
-	used     uint32 // records that tables have taken
-	promised int    // records that tables may take, all together
+	hot      []Hot // those at 0 are never used: index 0 means none
+	cold     []Cold
+	used     uint32 // flows that tables have taken
+	promised int    // flows that tables may take, all together
 }
 
-// run is how many records a table takes at a time: 18 KiB. On average half of
+// run is how many flows a table takes at a time: 18 KiB. On average half of
 // the last one of each table is not in use.
 const run = 64
 
@@ -39,26 +40,34 @@ func NewSlab(flows int) (*Slab, error) {
 	if flows < 0 || uint64(flows) >= math.MaxUint32 {
 		return nil, fmt.Errorf("flows: %d flows in one memory; give at most %d", flows, uint32(math.MaxUint32-1))
 	}
-	recs, err := arena.Make[Flow](flows + 1)
-	if err != nil {
-		return nil, err
+	s := &Slab{used: 1}
+	var errs [2]error
+	s.hot, errs[0] = makeRecords[Hot](flows + 1)
+	s.cold, errs[1] = makeRecords[Cold](flows + 1)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, errors.Join(err, s.Free())
 	}
-	if uint64(len(recs))*uint64(unsafe.Sizeof(Flow{})) >= arena.HugePage {
+	return s, nil
+}
+
+func makeRecords[T any](n int) ([]T, error) {
+	recs, err := arena.Make[T](n)
+	if err == nil && uint64(n)*uint64(unsafe.Sizeof(recs[0])) >= arena.HugePage {
 		arena.AdviseHuge(recs)
 	}
-	return &Slab{recs: recs, used: 1}, nil
+	return recs, err
 }
 
 // Free gives the memory back, once no table uses it any more.
 func (s *Slab) Free() error {
-	err := arena.Free(s.recs)
-	s.recs = nil
+	err := errors.Join(arena.Free(s.hot), arena.Free(s.cold))
+	s.hot, s.cold = nil, nil
 	return err
 }
 
 // promise keeps room for a table of so many flows.
 func (s *Slab) promise(flows int) error {
-	if flows > len(s.recs)-1-s.promised {
+	if flows > len(s.hot)-1-s.promised {
 		return errSlabFull
 	}
 	s.promised += flows

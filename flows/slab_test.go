@@ -26,7 +26,7 @@ func newSharers(t *testing.T, slab *Slab, caps []int) *sharers {
 	for i, most := range caps {
 		tab, err := New(Config{
 			Flows: most, Slab: slab, HoleLists: 8, Seed: 7, IdleTimeout: idle, Classes: new(Classes),
-			OnEnd: func(_ uint32, f *Flow) {
+			OnEnd: func(_ uint32, f Flow) {
 				s.ended[i] = append(s.ended[i], fmt.Sprintf("%d %v %s", f.Start, f.Key, describe(f)))
 			},
 		})

@@ -48,7 +48,7 @@ type Config struct {
 	MostTimedOut int
 	// OnEnd is called once for every flow, just before its record is used
 	// again. The flow's Reason is set.
-	OnEnd func(index uint32, f *Flow)
+	OnEnd func(index uint32, f Flow)
 	// Transfers are the classes whose flows are rated by their duration; nil
 	// for none.
 	Transfers *[MaxClasses]bool
@@ -75,7 +75,7 @@ type Table struct {
 	cfg  Config
 	high uint64 // hashHigh of IPv4 addresses
 	hash uint64 // of the segment at hand
-	recs []Flow // of the slab, those of other tables included
+	hot  []Hot  // of the slab, those of other tables included
 
 	index   []uint64 // tag<<32 | record, 0 is empty
 	second  packetSecond
@@ -93,6 +93,7 @@ type Table struct {
 	halfOpen list
 	closed   list
 
+	cold []Cold // likewise
 	slab *Slab
 	runs []uint32 // the first of each run of records that is the table's
 
@@ -109,7 +110,7 @@ type Table struct {
 	// reserve is arena.MakeDense; tests let it fail.
 	reserve func(n int) ([]uint64, error)
 
-	_ [48]byte // makes it whole lines, so that the next table begins with one
+	_ [24]byte // makes it whole lines, so that the next table begins with one
 }
 
 // list is a queue of flows, oldest first, linked by prev and next.
@@ -152,7 +153,7 @@ func (t *Table) enlist() (err error) {
 			return err
 		}
 	}
-	t.recs = t.slab.recs
+	t.hot, t.cold = t.slab.hot, t.slab.cold
 	t.runs = make([]uint32, 0, (t.cfg.Flows+run-1)/run)
 	return t.slab.promise(t.cfg.Flows)
 }
@@ -164,15 +165,18 @@ func (t *Table) Free() error {
 	if t.cfg.Slab == nil && t.slab != nil {
 		err = errors.Join(err, t.slab.Free())
 	}
-	t.slab, t.recs, t.holes, t.index = nil, nil, nil, nil
+	t.slab, t.hot, t.cold, t.holes, t.index = nil, nil, nil, nil, nil
 	return err
 }
 
 // Len returns the number of records in use, closed ones included.
 func (t *Table) Len() int { return t.entries }
 
-// Flow returns the record at index, which stays where it is until OnEnd.
-func (t *Table) Flow(index uint32) *Flow { return &t.recs[index] }
+// Flow returns the flow at index, which stays where it is until OnEnd.
+func (t *Table) Flow(index uint32) Flow { return Flow{&t.hot[index], &t.cold[index]} }
+
+// Hot returns what every segment needs of the flow at index.
+func (t *Table) Hot(index uint32) *Hot { return &t.hot[index] }
 
 // Hash of a key. Both directions of a connection have the same key.
 func (t *Table) Hash(k *Key) uint64 {
@@ -221,7 +225,7 @@ func (t *Table) Seek(hash uint64) uint32 {
 // TouchRecord loads a word of each line of the record that a segment will use.
 // index is what Seek returned.
 func (t *Table) TouchRecord(index uint32) uint64 {
-	f := &t.recs[index]
+	f := &t.hot[index]
 	return f.Key.Subscriber.Lo ^ f.Half[Up].Bytes ^ f.Half[Down].Bytes ^ uint64(f.Half[Down].Handshake)
 }
 
@@ -241,7 +245,7 @@ func (t *Table) find(k *Key, hash uint64) uint32 {
 		if word == 0 {
 			return 0
 		}
-		if uint32(word>>32) == tag && t.recs[uint32(word)].Key.equal(k) {
+		if uint32(word>>32) == tag && t.hot[uint32(word)].Key.equal(k) {
 			return uint32(word)
 		}
 	}
@@ -256,11 +260,11 @@ func (t *Table) insert(k *Key, hash uint64) uint32 {
 	}
 	r := t.free
 	if r != 0 {
-		t.free = t.recs[r].next
+		t.free = t.cold[r].next
 	} else {
 		r = t.fresh()
 	}
-	t.recs[r] = Flow{Key: *k}
+	t.hot[r], t.cold[r] = Hot{Key: *k}, Cold{}
 	t.entries++
 	t.place(uint64(uint32(hash>>32))<<32 | uint64(r))
 	return r
@@ -318,7 +322,7 @@ func (t *Table) grow() bool {
 
 // remove takes the record out of index and lists and frees it.
 func (t *Table) remove(r uint32) {
-	f := &t.recs[r]
+	f := t.Flow(r)
 	t.unlink(r)
 	t.dropHoles(&f.Half[Up])
 	t.dropHoles(&f.Half[Down])
@@ -394,7 +398,7 @@ func (t *Table) soonest() uint32 {
 // end finishes the flow for good: OnEnd sees it, then the record is free. A
 // flow closed earlier keeps the reason it was closed for.
 func (t *Table) end(r uint32, why EndReason) {
-	f := &t.recs[r]
+	f := t.Flow(r)
 	if f.Reason == NotEnded {
 		f.Reason = why
 	}
@@ -408,10 +412,10 @@ func (t *Table) end(r uint32, why EndReason) {
 func (t *Table) Shutdown(now int64) {
 	for n := range t.used - 1 {
 		r := t.record(n)
-		f := &t.recs[r]
+		f := t.Flow(r)
 		switch {
 		case f.state == stateFree:
-		case now-f.Last > t.timeout(f):
+		case now-f.Last > t.timeout(f.Hot):
 			t.end(r, EndIdle)
 		default:
 			t.end(r, EndShutdown)
@@ -420,7 +424,7 @@ func (t *Table) Shutdown(now int64) {
 }
 
 // timeout returns how long the flow may stay silent.
-func (t *Table) timeout(f *Flow) int64 {
+func (t *Table) timeout(f *Hot) int64 {
 	switch f.state {
 	case stateHalfOpen:
 		return HalfOpenTimeout
@@ -495,7 +499,7 @@ func (t *Table) timeOut(r uint32) {
 func (t *Table) turn(slot uint16, sec int64) {
 	r := t.wheel[slot]
 	for r != 0 && (t.mayEnd > 0 || slot != overdue) {
-		next := t.recs[r].next
+		next := t.cold[r].next
 		switch {
 		case t.due(r) >= sec:
 			t.unlink(r)
@@ -512,7 +516,7 @@ func (t *Table) turn(slot uint16, sec int64) {
 
 // due returns the last second in which the flow may be silent.
 func (t *Table) due(r uint32) int64 {
-	f := &t.recs[r]
+	f := &t.hot[r]
 	age := int64(int32(uint32(t.wheelNow) - f.spoke))
 	return t.wheelNow - age + (t.timeout(f)+second-1)/second
 }
@@ -527,18 +531,18 @@ func (t *Table) schedule(r uint32) {
 
 // wait puts an open flow into a slot.
 func (t *Table) wait(r uint32, slot uint16) {
-	f := &t.recs[r]
+	f := &t.cold[r]
 	f.slot = slot
 	f.prev, f.next = 0, t.wheel[slot]
 	if f.next != 0 {
-		t.recs[f.next].prev = r
+		t.cold[f.next].prev = r
 	}
 	t.wheel[slot] = r
 }
 
 // link puts the flow into the list of its state.
 func (t *Table) link(r uint32) {
-	switch t.recs[r].state {
+	switch t.hot[r].state {
 	case stateHalfOpen:
 		t.push(&t.halfOpen, r)
 	case stateClosed:
@@ -549,10 +553,10 @@ func (t *Table) link(r uint32) {
 }
 
 func (t *Table) push(l *list, r uint32) {
-	f := &t.recs[r]
+	f := &t.cold[r]
 	f.prev, f.next = l.tail, 0
 	if l.tail != 0 {
-		t.recs[l.tail].next = r
+		t.cold[l.tail].next = r
 	} else {
 		l.head = r
 	}
@@ -561,9 +565,9 @@ func (t *Table) push(l *list, r uint32) {
 
 // unlink takes the flow out of whichever list holds it.
 func (t *Table) unlink(r uint32) {
-	f := &t.recs[r]
+	f := &t.cold[r]
 	var l *list
-	switch f.state {
+	switch t.hot[r].state {
 	case stateHalfOpen:
 		l = &t.halfOpen
 	case stateClosed:
@@ -571,7 +575,7 @@ func (t *Table) unlink(r uint32) {
 	}
 	switch {
 	case f.prev != 0:
-		t.recs[f.prev].next = f.next
+		t.cold[f.prev].next = f.next
 	case l != nil:
 		l.head = f.next
 	default:
@@ -579,7 +583,7 @@ func (t *Table) unlink(r uint32) {
 	}
 	switch {
 	case f.next != 0:
-		t.recs[f.next].prev = f.prev
+		t.cold[f.next].prev = f.prev
 	case l != nil:
 		l.tail = f.prev
 	}
@@ -588,13 +592,13 @@ func (t *Table) unlink(r uint32) {
 // enter moves the flow to another state, or to the young end of its list.
 func (t *Table) enter(r uint32, s state) {
 	t.unlink(r)
-	t.recs[r].state = s
+	t.hot[r].state = s
 	t.link(r)
 }
 
 // reschedule is called when a flow's class, and with it its time-out, changed.
 func (t *Table) reschedule(r uint32) {
-	if t.recs[r].state == stateOpen {
+	if t.hot[r].state == stateOpen {
 		t.enter(r, stateOpen)
 	}
 }

@@ -112,7 +112,7 @@ func TestModel(t *testing.T) {
 		s := newScene(t, keys)
 		m := &model{flows: map[Key]*modelFlow{}, idle: &s.idle, ended: map[string]int{}, clock: epoch / second}
 		ended := map[string]int{}
-		s.onEnd = func(_ uint32, f *Flow) {
+		s.onEnd = func(_ uint32, f Flow) {
 			ended[epitaph(f.Key, f.Start, f.Last, int64(f.Half[Up].Packets+f.Half[Down].Packets), f.Reason)]++
 			s.ended = nil
 		}
@@ -203,7 +203,7 @@ func TestIndex(t *testing.T) {
 			return
 		}
 		r := tab.insert(&k, poor(&k))
-		tab.recs[r].state = stateHalfOpen
+		tab.hot[r].state = stateHalfOpen
 		tab.link(r)
 		in[p] = r
 	}
@@ -220,8 +220,8 @@ func TestIndex(t *testing.T) {
 		}
 		tab.unplace(at)
 		tab.unlink(r)
-		tab.recs[r].state = stateFree
-		tab.recs[r].next = tab.free
+		tab.hot[r].state = stateFree
+		tab.cold[r].next = tab.free
 		tab.free = r
 		tab.entries--
 	}
@@ -386,7 +386,7 @@ func TestEvictionOrder(t *testing.T) {
 	gone := func() string {
 		var left [16]bool
 		for r := uint32(1); r < s.tab.used; r++ {
-			if p := s.tab.recs[r].Key.SubscriberPort; p < 16 {
+			if p := s.tab.hot[r].Key.SubscriberPort; p < 16 {
 				left[p] = true
 			}
 		}
@@ -463,11 +463,11 @@ func TestEvictionAmongTheBusy(t *testing.T) {
 	for i := range 100 {
 		s.port(uint16(i)).data(Up, 5, seq(6))
 	}
-	slot := s.tab.recs[1].slot
+	slot := s.tab.cold[1].slot
 	s.port(1000).data(Up, 5, seq(1))
 	moved := 0
 	for r := uint32(1); r < s.tab.used; r++ {
-		if s.tab.recs[r].slot != slot {
+		if s.tab.cold[r].slot != slot {
 			moved++
 		}
 	}
@@ -514,10 +514,13 @@ func TestSize(t *testing.T) {
 		name      string
 		got, want uintptr
 	}{
-		{"Flow", unsafe.Sizeof(Flow{}), 288},
+		{"what every segment needs", unsafe.Sizeof(Hot{}), 192},
+		{"its first half", unsafe.Offsetof(Hot{}.Half), 64},
+		{"the rest", unsafe.Sizeof(Cold{}), 96},
+		{"names", unsafe.Offsetof(Cold{}.Name), 32},
+		{"losses", unsafe.Offsetof(Cold{}.Loss), 64},
 		{"Half", unsafe.Sizeof(Half{}), 64},
 		{"holeList", unsafe.Sizeof(holeList{}), 136},
-		{"end of what every segment needs", unsafe.Offsetof(Flow{}.Loss), 192},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %d bytes, want %d", c.name, c.got, c.want)
@@ -528,7 +531,7 @@ func TestSize(t *testing.T) {
 // No allocation a segment, whatever it does.
 func TestAllocs(t *testing.T) {
 	s := newScene(t, 64)
-	s.tab.cfg.OnEnd = func(r uint32, _ *Flow) { s.tab.Settle(r, media) }
+	s.tab.cfg.OnEnd = func(r uint32, _ Flow) { s.tab.Settle(r, media) }
 	p := decode.Packet{Transport: make([]byte, 40), HeaderLen: 40, IPBytes: 100, Window: 1}
 	n := uint32(0)
 	segment := func(flags uint8, payload uint32) {

@@ -70,7 +70,7 @@ func (t *Table) follow(h *Half, dir Direction, w wait) {
 }
 
 // arrive takes off the train what p answers, and a sample of the last of it.
-func (t *Table) arrive(f *Flow, h *Half, p *decode.Packet, dir Direction) (sampled bool) {
+func (t *Table) arrive(f *Hot, h *Half, p *decode.Packet, dir Direction) (sampled bool) {
 	c, tag := t.train(dir)
 	if c.tag != tag {
 		h.bits &^= halfTrain

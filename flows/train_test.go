@@ -92,8 +92,8 @@ func TestTrainMean(t *testing.T) {
 // without, until nothing has been heard of the first for a second.
 func TestTrainPlaces(t *testing.T) {
 	s := newScene(t, 16)
-	one, two := Flow{Key: s.key}, Flow{Key: s.key}
-	of := func(f *Flow, dir Direction) (*train, uint32) {
+	one, two := Hot{Key: s.key}, Hot{Key: s.key}
+	of := func(f *Hot, dir Direction) (*train, uint32) {
 		s.tab.hash = s.tab.Hash(&f.Key)
 		return s.tab.train(dir)
 	}
@@ -107,11 +107,11 @@ func TestTrainPlaces(t *testing.T) {
 	if c, _ := of(&one, Down); c == place {
 		t.Error("both directions of a flow have one place")
 	}
-	join := func(f *Flow, at uint32) {
+	join := func(f *Hot, at uint32) {
 		of(f, Up)
 		s.tab.follow(&f.Half[Up], Up, wait{probe: at, time: at})
 	}
-	answered := func(f *Flow, at, ack uint32) bool {
+	answered := func(f *Hot, at, ack uint32) bool {
 		of(f, Up)
 		p := decode.Packet{Time: int64(at) * 1000, Ack: ack}
 		return f.Half[Up].bits&halfTrain != 0 && s.tab.arrive(f, &f.Half[Up], &p, Up)

@@ -18,7 +18,7 @@ type arrival struct {
 }
 
 // present notes, a little later, that the flow's ends are there.
-func (a *partition) present(f *flows.Flow) {
+func (a *partition) present(f *flows.Hot) {
 	s := a.shard
 	if s.arrived == len(s.arrivals) {
 		s.welcome()

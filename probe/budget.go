@@ -30,7 +30,7 @@ const MinMemory = 64 << 20
 // bytes that one entry costs in its table, index included. Tables that are
 // powers of two large are worked out by themselves.
 const (
-	flowBytes    = int64(unsafe.Sizeof(flows.Flow{}))
+	flowBytes    = int64(unsafe.Sizeof(flows.Hot{}) + unsafe.Sizeof(flows.Cold{}))
 	entryCost    = 42 // dnsmap.Map: 41.2
 	nameCost     = 74 // dnsmap.Names, a name of up to 42 characters
 	lateSize     = int64(unsafe.Sizeof(lateFlow{}))

@@ -23,7 +23,7 @@ const (
 
 // dnsSegment gathers a server's side of DNS over TCP, as far as a message needs
 // (RFC 7766). A stream met in the middle has no known message boundary.
-func (a *partition) dnsSegment(f *flows.Flow, p *decode.Packet) {
+func (a *partition) dnsSegment(f flows.Flow, p *decode.Packet) {
 	if !f.Synchronized(flows.Down) {
 		return
 	}
@@ -69,7 +69,7 @@ func (a *partition) takeStream(base uint32, long bool) (stream uint32, ok bool) 
 }
 
 // streamOf returns where the flow's window is.
-func (a *partition) streamOf(f *flows.Flow) (*stream.Assembler, uint32) {
+func (a *partition) streamOf(f flows.Flow) (*stream.Assembler, uint32) {
 	if f.Stream&longStream != 0 {
 		return a.dnsLong, f.Stream&^longStream - 1
 	}
@@ -77,7 +77,7 @@ func (a *partition) streamOf(f *flows.Flow) (*stream.Assembler, uint32) {
 }
 
 // dnsMessages works the messages that are whole.
-func (a *partition) dnsMessages(f *flows.Flow, now int64) {
+func (a *partition) dnsMessages(f flows.Flow, now int64) {
 	streams, slot := a.streamOf(f)
 	rest := streams.Contiguous(slot)
 	used := 0
@@ -100,7 +100,7 @@ func (a *partition) dnsMessages(f *flows.Flow, now int64) {
 
 // lengthen moves the flow's stream to a long window, and reports whether there
 // was one.
-func (a *partition) lengthen(f *flows.Flow) bool {
+func (a *partition) lengthen(f flows.Flow) bool {
 	slot := f.Stream - 1
 	base := a.dnsStreams.Base(slot)
 	next, ok := a.dnsLong.GetAt(base)

@@ -27,7 +27,7 @@ import (
 const mostHanded = 64
 
 // keepRecord keeps the record of a flow that is over.
-func (a *partition) keepRecord(f *flows.Flow) {
+func (a *partition) keepRecord(f flows.Flow) {
 	s := a.shard
 	ended := &a.ended[s.phase]
 	*ended = append(*ended, a.record(f))

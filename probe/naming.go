@@ -26,8 +26,8 @@ const (
 const lateAnswers = second
 
 // opened takes the evidence of DNS for a new flow, as of its first packet.
-func (a *partition) opened(r uint32, f *flows.Flow) {
-	name, answered, state := a.dns.Lookup(mapKey(f), f.Start)
+func (a *partition) opened(r uint32, f flows.Flow) {
+	name, answered, state := a.dns.Lookup(mapKey(f.Hot), f.Start)
 	if state != dnsmap.None {
 		a.keepAnswer(f, name, answered)
 	}
@@ -45,14 +45,14 @@ func (a *partition) opened(r uint32, f *flows.Flow) {
 		a.shard.hurried++
 		a.drainOne()
 	}
-	a.late.push(lateFlow{f.Start, r, lateMark(mapKey(f))})
+	a.late.push(lateFlow{f.Start, r, lateMark(mapKey(f.Hot))})
 }
 
-func mapKey(f *flows.Flow) dnsmap.Key {
+func mapKey(f *flows.Hot) dnsmap.Key {
 	return dnsmap.Key{Subscriber: subscriberKey(f.Key.Scope, f.Key.Subscriber), Scope: f.Key.Scope, Server: dnsmap.Addr(f.Key.Server)}
 }
 
-func (a *partition) keepAnswer(f *flows.Flow, name dnsmap.NameID, answered int64) {
+func (a *partition) keepAnswer(f flows.Flow, name dnsmap.NameID, answered int64) {
 	a.names.Retain(name)
 	a.names.Release(dnsmap.NameID(f.DNSName))
 	f.DNSName, f.DNSAnswered = uint32(name), answered
@@ -60,7 +60,7 @@ func (a *partition) keepAnswer(f *flows.Flow, name dnsmap.NameID, answered int64
 
 // unsettled follows a flow until its name is settled: evidence is taken when the
 // subscriber's first payload has passed, or when the flow closes without any.
-func (a *partition) unsettled(r uint32, f *flows.Flow, p *decode.Packet, ev flows.Event) {
+func (a *partition) unsettled(r uint32, f flows.Flow, p *decode.Packet, ev flows.Event) {
 	if f.Naming&namingJudged != 0 {
 		return
 	}
@@ -81,7 +81,7 @@ func (a *partition) unsettled(r uint32, f *flows.Flow, p *decode.Packet, ev flow
 
 // hello looks for a server name in the subscriber's first bytes. It reports
 // whether there is nothing more to wait for.
-func (a *partition) hello(f *flows.Flow, p *decode.Packet) bool {
+func (a *partition) hello(f flows.Flow, p *decode.Packet) bool {
 	payload := p.Payload()
 	at, ok := f.StreamOffset(flows.Up, p.Seq+uint32(p.Flags&decode.SYN>>1))
 	if !ok {
@@ -130,7 +130,7 @@ func (a *partition) hello(f *flows.Flow, p *decode.Packet) bool {
 }
 
 // gather takes a place for the flow's first bytes.
-func (a *partition) gather(f *flows.Flow) bool {
+func (a *partition) gather(f flows.Flow) bool {
 	slot, ok := a.hellos.Get()
 	if !ok {
 		a.shard.streamsRefused++
@@ -142,7 +142,7 @@ func (a *partition) gather(f *flows.Flow) bool {
 }
 
 // partialHello takes what there is of a hello that will not be completed.
-func (a *partition) partialHello(f *flows.Flow) {
+func (a *partition) partialHello(f flows.Flow) {
 	if f.Naming&namingHello == 0 {
 		return
 	}
@@ -152,7 +152,7 @@ func (a *partition) partialHello(f *flows.Flow) {
 	a.dropStream(f)
 }
 
-func (a *partition) keepSNI(f *flows.Flow, sni []byte) {
+func (a *partition) keepSNI(f flows.Flow, sni []byte) {
 	if len(sni) == 0 || f.SNI != 0 {
 		return
 	}
@@ -162,7 +162,7 @@ func (a *partition) keepSNI(f *flows.Flow, sni []byte) {
 
 // judge settles the flow's name by the evidence there is. A flow without any,
 // in its first second, is left open to a late answer.
-func (a *partition) judge(r uint32, f *flows.Flow) {
+func (a *partition) judge(r uint32, f flows.Flow) {
 	a.delayedAnswer(f)
 	name, evidence := a.evidence(f)
 	if evidence == classify.EvidenceNone && f.Naming&namingLate != 0 {
@@ -173,7 +173,7 @@ func (a *partition) judge(r uint32, f *flows.Flow) {
 }
 
 // evidence returns the strongest name there is, with a reference to it.
-func (a *partition) evidence(f *flows.Flow) (dnsmap.NameID, classify.Evidence) {
+func (a *partition) evidence(f flows.Flow) (dnsmap.NameID, classify.Evidence) {
 	for _, e := range a.shard.engine.cfg.Cascade {
 		var name dnsmap.NameID
 		switch e {
@@ -201,7 +201,7 @@ func (a *partition) evidence(f *flows.Flow) (dnsmap.NameID, classify.Evidence) {
 }
 
 // fromRoster asks what other subscribers' answers say of the flow's server.
-func (a *partition) fromRoster(f *flows.Flow) dnsmap.NameID {
+func (a *partition) fromRoster(f flows.Flow) dnsmap.NameID {
 	s := a.shard
 	asker := uint32(mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^s.engine.cfg.Seed, uint64(f.Key.Scope))) | 1
 	s.nameBuf = s.engine.rosters[s.phase].lookup(s.nameBuf[:0], f.Key.Server, f.Start, asker)
@@ -214,7 +214,7 @@ func (a *partition) fromRoster(f *flows.Flow) dnsmap.NameID {
 
 // settle decides the flow's name and with it its class. The reference to name
 // becomes the flow's.
-func (a *partition) settle(r uint32, f *flows.Flow, name dnsmap.NameID, evidence classify.Evidence) {
+func (a *partition) settle(r uint32, f flows.Flow, name dnsmap.NameID, evidence classify.Evidence) {
 	class := classify.Other
 	if name != 0 {
 		class = a.classOf(name)
@@ -229,11 +229,11 @@ func (a *partition) settle(r uint32, f *flows.Flow, name dnsmap.NameID, evidence
 		a.shard.apnClasses[f.APN][class].settled(f)
 	}
 	a.shard.named[class][evidence]++
-	a.present(f)
+	a.present(f.Hot)
 	a.serving.follow(r, class)
 }
 
-func (a *partition) dropHello(f *flows.Flow) {
+func (a *partition) dropHello(f flows.Flow) {
 	if f.Naming&namingHello != 0 {
 		f.Naming &^= namingHello
 		a.dropStream(f)
@@ -241,7 +241,7 @@ func (a *partition) dropHello(f *flows.Flow) {
 }
 
 // conclude settles a flow that is over.
-func (a *partition) conclude(r uint32, f *flows.Flow) {
+func (a *partition) conclude(r uint32, f flows.Flow) {
 	if f.Naming&namingLate != 0 {
 		a.lateAnswer(f)
 		f.Naming &^= namingLate
@@ -254,11 +254,11 @@ func (a *partition) conclude(r uint32, f *flows.Flow) {
 // delayedAnswer takes an answer that by its packet time was valid at the flow's
 // first packet but reached us behind it: the queues of a network card are no
 // more in step than mirrors are. It reports whether the flow has a valid answer.
-func (a *partition) delayedAnswer(f *flows.Flow) bool {
+func (a *partition) delayedAnswer(f flows.Flow) bool {
 	if f.DNSName != 0 && f.Naming&namingStale == 0 {
 		return true
 	}
-	name, answered, state := a.dns.Lookup(mapKey(f), f.Start)
+	name, answered, state := a.dns.Lookup(mapKey(f.Hot), f.Start)
 	if state != dnsmap.Valid {
 		return false
 	}
@@ -269,11 +269,11 @@ func (a *partition) delayedAnswer(f *flows.Flow) bool {
 
 // lateAnswer takes an answer that came in the flow's first second, if there is
 // one.
-func (a *partition) lateAnswer(f *flows.Flow) bool {
+func (a *partition) lateAnswer(f flows.Flow) bool {
 	if a.delayedAnswer(f) {
 		return true
 	}
-	name, answered, state := a.dns.Lookup(mapKey(f), f.Start+lateAnswers)
+	name, answered, state := a.dns.Lookup(mapKey(f.Hot), f.Start+lateAnswers)
 	if state == dnsmap.None || answered <= f.Start {
 		return false
 	}
@@ -327,7 +327,7 @@ func (a *partition) drainLate(now int64) {
 func (a *partition) drainOne() {
 	l := a.late.at(a.late.head)
 	a.late.head++
-	if f := a.waiting(l); f != nil {
+	if f, ok := a.waiting(l); ok {
 		a.lateAnswer(f)
 		a.unblock(l.record, f)
 	}
@@ -342,23 +342,21 @@ func (a *partition) answered(k dnsmap.Key) {
 		if l.subscriber != mark {
 			continue
 		}
-		if f := a.waiting(l); f != nil && a.lateAnswer(f) {
+		if f, ok := a.waiting(l); ok && a.lateAnswer(f) {
 			a.unblock(l.record, f)
 		}
 	}
 }
 
-// waiting returns the flow if it still waits. Its record may be another's by now.
-func (a *partition) waiting(l *lateFlow) *flows.Flow {
-	f := a.flows.Flow(l.record)
-	if f.Start != l.start || f.Naming&namingLate == 0 || !f.Live() || f.Settled() {
-		return nil
-	}
-	return f
+// waiting returns the flow, and whether it still waits. Its record may be another's
+// by now.
+func (a *partition) waiting(l *lateFlow) (f flows.Flow, ok bool) {
+	f = a.flows.Flow(l.record)
+	return f, f.Naming&namingLate != 0 && f.Live() && !f.Settled() && f.Start == l.start
 }
 
 // unblock ends the flow's wait, and settles it if only that was missing.
-func (a *partition) unblock(r uint32, f *flows.Flow) {
+func (a *partition) unblock(r uint32, f flows.Flow) {
 	f.Naming &^= namingLate
 	if f.Naming&namingJudged == 0 {
 		return

@@ -109,7 +109,7 @@ func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction,
 
 // counted does what is left to do for a segment that its flow r has counted.
 func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev flows.Event, apn uint8) {
-	f := a.flows.Flow(r)
+	f := a.flows.Hot(r)
 	if p.Tunnel != decode.TunnelNone {
 		a.shard.apns[apn].count(p, dir, ev)
 	}
@@ -118,26 +118,26 @@ func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev 
 		if encryptedDNS(f.Key.Server, f.Key.ServerPort) {
 			a.shard.encryptedDNS++
 		}
-		a.opened(r, f)
+		a.opened(r, a.flows.Flow(r))
 	}
 	if !f.Settled() {
-		a.unsettled(r, f, p, ev)
+		a.unsettled(r, a.flows.Flow(r), p, ev)
 	} else {
 		if f.Minute != a.shard.minute {
 			a.present(f)
-			a.serving.resume(r, f, dir)
+			a.serving.resume(r, a.flows.Flow(r), dir)
 		}
 		if f.Tunnel != decode.TunnelNone {
 			a.shard.apnClasses[f.APN][f.Class].count(p, dir, ev)
 		}
 	}
 	if f.Key.ServerPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
-		a.dnsSegment(f, p)
+		a.dnsSegment(a.flows.Flow(r), p)
 	}
 }
 
 // onEnd is called by the flow table when a flow is over for good.
-func (a *partition) onEnd(r uint32, f *flows.Flow) {
+func (a *partition) onEnd(r uint32, f flows.Flow) {
 	if !f.Settled() {
 		a.conclude(r, f)
 	}
@@ -151,7 +151,7 @@ func (a *partition) onEnd(r uint32, f *flows.Flow) {
 	a.names.Release(dnsmap.NameID(f.SNI))
 }
 
-func (a *partition) record(f *flows.Flow) flows.Record {
+func (a *partition) record(f flows.Flow) flows.Record {
 	rec := f.Record()
 	info := a.shard.rules.Info(f.Class)
 	rec.App, rec.Class = info.App, info.Class
@@ -170,7 +170,7 @@ func (a *partition) record(f *flows.Flow) flows.Record {
 }
 
 // dropStream gives back the place where the flow's first bytes were gathered.
-func (a *partition) dropStream(f *flows.Flow) {
+func (a *partition) dropStream(f flows.Flow) {
 	if f.Stream == 0 {
 		return
 	}

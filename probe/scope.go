@@ -288,7 +288,7 @@ type APNClassCounters struct {
 }
 
 // settled counts a flow whose class was decided just now.
-func (c *APNClassCounters) settled(f *flows.Flow) {
+func (c *APNClassCounters) settled(f flows.Flow) {
 	c.Flows++
 	if f.SYNSeen() {
 		c.Attempts++

@@ -108,7 +108,7 @@ func (s *serving) follow(r uint32, class uint8) {
 
 // resume takes a flow in again that was silent. What it had counted before the
 // segment that it came back with, in direction dir, was of other periods.
-func (s *serving) resume(r uint32, f *flows.Flow, dir flows.Direction) {
+func (s *serving) resume(r uint32, f flows.Flow, dir flows.Direction) {
 	if s != nil {
 		state := stateOf(r, f)
 		state.segments[dir]--
@@ -128,7 +128,7 @@ func (s *serving) take(state servedFlow, class uint8) {
 	s.place[state.record] = uint32(len(s.flows))
 }
 
-func stateOf(r uint32, f *flows.Flow) servedFlow {
+func stateOf(r uint32, f flows.Flow) servedFlow {
 	s := servedFlow{record: r, loss: f.Loss}
 	for d := range f.Half {
 		s.sum[d], s.samples[d], s.segments[d] = f.Half[d].RTTSum, f.Half[d].RTTCount, f.Half[d].Packets
@@ -138,11 +138,12 @@ func stateOf(r uint32, f *flows.Flow) servedFlow {
 
 // look counts what the flow at the place met since it was last looked at, and
 // reports whether it had a packet.
-func (s *serving) look(at int, f *flows.Flow) bool {
-	was, now := s.flows[at], stateOf(s.flows[at].record, f)
-	if was.segments == now.segments {
+func (s *serving) look(at int, f flows.Flow) bool {
+	was := s.flows[at]
+	if was.segments == [2]uint32{f.Half[flows.Up].Packets, f.Half[flows.Down].Packets} {
 		return false
 	}
+	now := stateOf(was.record, f)
 	s.flows[at] = now
 	t := s.of(f.Key.Server, f.Class)
 	t.Flows++
@@ -176,7 +177,7 @@ func (s *serving) drop(at int) {
 }
 
 // ended is told of a flow whose record will be used again.
-func (s *serving) ended(r uint32, f *flows.Flow) {
+func (s *serving) ended(r uint32, f flows.Flow) {
 	if s == nil {
 		return
 	}

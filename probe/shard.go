@@ -182,7 +182,7 @@ func (s *shard) segment(it item, p *decode.Packet, k *flows.Key, hash uint64, r 
 // counted reports whether nothing is left to do for a segment that its flow has
 // counted. It is so for nearly all that pass outside of tunnels, and spares the
 // look into the partition.
-func (s *shard) counted(f *flows.Flow, p *decode.Packet) bool {
+func (s *shard) counted(f *flows.Hot, p *decode.Packet) bool {
 	return f.Settled() && f.Minute == s.minute && f.Tunnel|p.Tunnel == decode.TunnelNone && f.Key.ServerPort != portDNS
 }
 
