@@ -141,10 +141,10 @@ func benchBatch(b *testing.B, t *Table, key func(uint32) Key, v *visits) {
 			at[j] = t.Seek(hashes[j])
 		}
 		for j := range n {
-			sink += t.TouchRecord(at[j])
+			sink += t.Hot(at[j]).Touch()
 		}
 		for j := range n {
-			if f, _ := t.Continue(at[j], &ps[j], &keys[j], dirs[j], hashes[j]); f == nil {
+			if _, ok := t.Continue(t.Hot(at[j]), &ps[j], keys[j].Scope, dirs[j], hashes[j]); !ok {
 				t.Segment(&ps[j], &keys[j], dirs[j], hashes[j])
 			}
 		}
@@ -153,7 +153,8 @@ func benchBatch(b *testing.B, t *Table, key func(uint32) Key, v *visits) {
 	for b.Loop() {
 		flow, d := v.next(&ps[n])
 		keys[n], dirs[n] = key(flow), d
-		hashes[n] = t.Hash(&keys[n])
+		address(&ps[n], &keys[n], d)
+		hashes[n] = t.HashOf(&ps[n], keys[n].Scope)
 		if n++; n == batch {
 			send()
 		}

@@ -2,6 +2,7 @@ package flows
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/nametap/nametap/capture/decode"
 )
@@ -12,18 +13,24 @@ import (
 // Continue is the short way for them; Segment has the rules, and whatever is not
 // plain is left to it.
 
-// Continue counts p as Segment does, if it plainly carries on the flow at index,
-// which Seek returned for the hash of its key, and returns the flow. If that is nil
-// it has counted nothing: p is for Segment.
-func (t *Table) Continue(index uint32, p *decode.Packet, key *Key, dir Direction, hash uint64) (f *Hot, ev Event) {
-	f = &t.hot[index]
-	d := int(dir & 1)
-	h, other := &f.Half[d], &f.Half[d^1]
-	if !t.plain(f, p) || !f.Key.equal(key) || !h.plain(other, p) {
-		return nil, 0
+// Continue counts p as Segment does, if it plainly carries on the flow f, which is at
+// the index that Seek returned for its hash. If it reports false it has counted
+// nothing: p is for Segment.
+//
+// It is one function with all calls at its end, so that what it knows of flow and
+// packet stays in registers.
+//
+//go:noinline
+func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, hash uint64) (ev Event, ok bool) {
+	h, other := &f.Half[dir&1], &f.Half[dir&1^1]
+	if !f.Key.joins(p, dir) || !f.Key.between(p, dir) || f.Key.Scope != scope || !t.plain(f, p) || !h.plain(other, p) {
+		return 0, false
 	}
-	if uint64(p.Time-t.second.start) >= t.second.length && !t.enterSecond(p.Time) {
-		return nil, 0
+	if uint64(p.Time-t.second.start) >= t.second.length {
+		if !t.enterSecond(p.Time) {
+			return 0, false
+		}
+		return t.Continue(f, p, scope, dir, hash)
 	}
 	t.hash = hash
 	f.Last = max(f.Last, p.Time)
@@ -32,22 +39,45 @@ func (t *Table) Continue(index uint32, p *decode.Packet, key *Key, dir Direction
 		ev = NowCarried
 	}
 	t.count(f, p, dir)
-
-	if p.Ack != other.una {
-		other.una = p.Ack
-	}
-	if other.bits&(probeArmed|halfTrain) != 0 {
-		t.echo(f, p, dir.Reverse())
-	}
+	other.una = p.Ack
 	if p.PayloadLen == 0 {
 		h.bareStamp(p)
-		return f, ev
+		if other.waits() {
+			t.echo(f, p, dir.Reverse())
+		}
+		return ev, true
 	}
-	t.accept(f, p, dir, p.Seq+p.PayloadLen)
 	if dir == Up {
 		ev |= SubscriberPayload
 	}
-	return f, ev
+	if other.waits() {
+		t.echo(f, p, dir.Reverse())
+	}
+	t.accept(f, p, dir, p.Seq+p.PayloadLen)
+	return ev, true
+}
+
+// waits reports whether anything of the half waits for its echo.
+func (h *Half) waits() bool { return h.bits&(probeArmed|halfTrain) != 0 }
+
+// joins reports whether the addresses of p, in that direction, are the connection's.
+// There is no branch on the direction, which would be guessed wrong for every other
+// packet: each end is taken from Dst rather than Src by the bits in which they differ.
+func (k *Key) joins(p *decode.Packet, dir Direction) bool {
+	down := -uint64(dir & 1)
+	lo, hi := (p.Src.Lo^p.Dst.Lo)&down, (p.Src.Hi^p.Dst.Hi)&down
+	return (p.Src.Lo^lo^k.Subscriber.Lo)|(p.Dst.Lo^lo^k.Server.Lo)|
+		(p.Src.Hi^hi^k.Subscriber.Hi)|(p.Dst.Hi^hi^k.Server.Hi) == 0
+}
+
+// between reports the same of the ports.
+func (k *Key) between(p *decode.Packet, dir Direction) bool {
+	ports := uint32(p.DstPort) | uint32(p.SrcPort)<<16 // one load
+	other := bits.RotateLeft32(ports, 16)
+	if dir == Up { // a conditional move
+		ports = other
+	}
+	return ports == k.ports()
 }
 
 // plain reports whether p, as far as its flags and its time tell, changes nothing

@@ -131,7 +131,7 @@ func TestContinueAnySegment(t *testing.T) {
 func TestContinueLeaves(t *testing.T) {
 	s := newScene(t, 16)
 	s.open().data(Up, 10).data(Down, 10)
-	r, p := s.record(), s.last
+	r, p, hash := s.record(), s.last, s.tab.Hash(&s.key)
 	p.Seq, p.PayloadLen = s.ends[Down].nxt, 0
 	for _, c := range []struct {
 		name  string
@@ -147,19 +147,25 @@ func TestContinueLeaves(t *testing.T) {
 	} {
 		k := s.key
 		c.other(&k)
-		if f, _ := s.tab.Continue(r, &p, &k, Down, s.tab.Hash(&k)); f != nil {
-			t.Errorf("another %s: taken for the flow's", c.name)
+		for d := range Direction(2) {
+			q := p
+			address(&q, &k, d)
+			if _, ok := s.tab.Continue(s.tab.Hot(r), &q, k.Scope, d, s.tab.Hash(&k)); ok {
+				t.Errorf("another %s, direction %d: taken for the flow's", c.name, d)
+			}
 		}
 	}
-	if f, _ := s.tab.Continue(0, &p, &s.key, Down, 0); f != nil {
+	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Up, hash); ok {
+		t.Error("the other direction: taken for the flow's")
+	}
+	if _, ok := s.tab.Continue(s.tab.Hot(0), &p, s.key.Scope, Down, 0); ok {
 		t.Error("no flow: one found")
 	}
-	hash := s.tab.Hash(&s.key)
-	if f, _ := s.tab.Continue(r, &p, &s.key, Down, hash); f != s.tab.Flow(r).Hot {
+	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Down, hash); !ok {
 		t.Error("the flow's own: not taken")
 	}
 	s.tab.Shutdown(s.now)
-	if f, _ := s.tab.Continue(r, &p, &s.key, Down, hash); f != nil {
+	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Down, hash); ok {
 		t.Error("a free record: taken for the flow it held")
 	}
 }
@@ -189,7 +195,7 @@ func TestContinueAllocs(t *testing.T) {
 		p.Seq += p.PayloadLen
 		p.Time += second / 3
 		p.TSval++
-		if f, _ := s.tab.Continue(r, &p, &s.key, Down, hash); f == nil {
+		if _, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Down, hash); !ok {
 			t.Error("not taken")
 		}
 	})
@@ -206,7 +212,7 @@ func TestLines(t *testing.T) {
 	if n := unsafe.Sizeof(*tab); n%line != 0 {
 		t.Errorf("a table is %d bytes", n)
 	}
-	first, last := uintptr(unsafe.Pointer(&tab.cfg.Seed)), uintptr(unsafe.Pointer(&tab.trains))
+	first, last := uintptr(unsafe.Pointer(&tab.cfg.IdleTimeout)), uintptr(unsafe.Pointer(&tab.trains))
 	if first%line != 0 || last-first >= 2*line {
 		t.Errorf("what every segment reads begins %d bytes into a line and ends %d further", first%line, last-first)
 	}

@@ -172,18 +172,24 @@ type Hot struct {
 	flags uint8
 	// Naming is the owner's: how far naming has got.
 	Naming uint8
-	// Minute is the presence minute in which the flow was last reported.
-	Minute uint16
-	Tunnel decode.Tunnel
+	// Reported is the owner's: what it has told others of the flow, and when.
+	Reported uint32
+	Tunnel   decode.Tunnel
 	// APN is the owner's.
 	APN uint8
 	// Segments counts the subscriber's segments with payload, up to 255,
 	// until the flow is settled. The owner keeps it.
 	Segments uint8
 
-	_ [3]byte
+	_ uint8
 
 	Half [2]Half
+}
+
+// Touch loads a word of each line, so that the loads of a batch overlap. The result
+// only keeps the compiler from dropping them.
+func (f *Hot) Touch() uint64 {
+	return f.Key.Subscriber.Lo ^ f.Half[Up].Bytes ^ f.Half[Down].Bytes
 }
 
 // Cold is what openings, closings, losses and records need, and the wheel. No

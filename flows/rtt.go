@@ -137,7 +137,7 @@ func (t *Table) acknowledge(f Flow, p *decode.Packet, dir Direction) {
 	other := dir.Reverse()
 	h := &f.Half[other]
 	t.acknowledged(f, h, p, other)
-	if h.bits&(probeArmed|halfTrain) == 0 || p.Flags&decode.RST != 0 {
+	if !h.waits() || p.Flags&decode.RST != 0 {
 		return // a RST comes when its sender likes, or from a middlebox
 	}
 	t.echo(f.Hot, p, other)

@@ -143,7 +143,8 @@ func (s *scene) send(d Direction, flags uint8, payload uint32, opts ...with) *sc
 
 // segment feeds p and keeps the books.
 func (s *scene) segment(p *decode.Packet, d Direction) uint32 {
-	hash := s.tab.Hash(&s.key)
+	address(p, &s.key, d)
+	hash := s.tab.HashOf(p, s.key.Scope)
 	r, ev := s.pass(p, d, hash)
 	s.last, s.ev = *p, ev
 	s.fed.Packets[d]++
@@ -157,11 +158,19 @@ func (s *scene) segment(p *decode.Packet, d Direction) uint32 {
 	return r
 }
 
+// address gives p the ends of the connection.
+func address(p *decode.Packet, k *Key, d Direction) {
+	p.Src, p.SrcPort, p.Dst, p.DstPort = k.Subscriber, k.SubscriberPort, k.Server, k.ServerPort
+	if d == Down {
+		p.Src, p.SrcPort, p.Dst, p.DstPort = p.Dst, p.DstPort, p.Src, p.SrcPort
+	}
+}
+
 func (s *scene) pass(p *decode.Packet, d Direction, hash uint64) (uint32, Event) {
 	if s.short {
 		r := s.tab.Seek(hash)
-		if f, ev := s.tab.Continue(r, p, &s.key, d, hash); f != nil {
-			if f != s.tab.Flow(r).Hot || r != s.record() {
+		if ev, ok := s.tab.Continue(s.tab.Hot(r), p, s.key.Scope, d, hash); ok {
+			if r != s.record() {
 				s.t.Errorf("Continue took record %d for %d", r, s.record())
 			}
 			s.carried++

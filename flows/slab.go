@@ -80,3 +80,6 @@ func (s *Slab) take(n uint32) uint32 {
 	s.used += n
 	return first
 }
+
+// Hot returns what every segment needs of the flow at index, of whichever table.
+func (s *Slab) Hot(index uint32) *Hot { return &s.hot[index] }

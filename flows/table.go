@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 
+	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/internal/arena"
 )
 
@@ -65,17 +65,16 @@ type Config struct {
 // them, so that growing moves eight bytes a flow.
 //
 // Many tables are in use at once. So what every segment reads are two lines of the
-// cache, from cfg.Seed to trains, and each train is one (a test holds them there);
+// cache, from cfg.IdleTimeout to trains, and each train is one (a test holds them there);
 // and what is large stands elsewhere, or the tables, pages each, would have those
 // lines in the same few sets of the cache.
 type Table struct {
-	entries  int
-	wheelMin int64 // no flow is due before this second
+	entries int
 
-	cfg  Config
-	high uint64 // hashHigh of IPv4 addresses
-	hash uint64 // of the segment at hand
-	hot  []Hot  // of the slab, those of other tables included
+	cfg    Config
+	hasher hasher
+	hash   uint64 // of the segment at hand
+	hot    []Hot  // of the slab, those of other tables included
 
 	index   []uint64 // tag<<32 | record, 0 is empty
 	second  packetSecond
@@ -88,6 +87,7 @@ type Table struct {
 
 	wheel    *[wheelSlots + 1]uint32
 	wheelNow int64 // the second up to which the wheel has turned: the table's clock
+	wheelMin int64 // no flow is due before this second
 	advanced int64 // the second to which Advance came last
 	mayEnd   int   // flows that this Advance may still end
 	halfOpen list
@@ -110,7 +110,7 @@ type Table struct {
 	// reserve is arena.MakeDense; tests let it fail.
 	reserve func(n int) ([]uint64, error)
 
-	_ [24]byte // makes it whole lines, so that the next table begins with one
+	_ [16]byte // makes it whole lines, so that the next table begins with one
 }
 
 // list is a queue of flows, oldest first, linked by prev and next.
@@ -131,10 +131,9 @@ func New(cfg Config) (*Table, error) {
 	}
 	lists := min(max(cfg.HoleLists, 0), math.MaxUint16-1)
 	t := &Table{
-		cfg: cfg, mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.MakeDense[uint64],
+		cfg: cfg, hasher: newHasher(cfg.Seed), mask: firstIndex - 1, used: 1, usedHoles: 1, reserve: arena.MakeDense[uint64],
 		trains: new([trainSlots]train), wheel: new([wheelSlots + 1]uint32),
 	}
-	t.high = hashHigh(cfg.Seed, 0, 0)
 	var errs [3]error
 	errs[0] = t.enlist()
 	t.holes, errs[1] = arena.Make[holeList](lists + 1)
@@ -179,29 +178,10 @@ func (t *Table) Flow(index uint32) Flow { return Flow{&t.hot[index], &t.cold[ind
 func (t *Table) Hot(index uint32) *Hot { return &t.hot[index] }
 
 // Hash of a key. Both directions of a connection have the same key.
-func (t *Table) Hash(k *Key) uint64 {
-	high := t.high
-	if k.Subscriber.Hi|k.Server.Hi != 0 {
-		high = hashHigh(t.cfg.Seed, k.Subscriber.Hi, k.Server.Hi)
-	}
-	a, b := bits.Mul64(k.Subscriber.Lo^t.cfg.Seed^hash1, k.Server.Lo^hash2)
-	p := uint64(k.Scope)<<32 | uint64(k.SubscriberPort)<<16 | uint64(k.ServerPort)
-	hi, lo := bits.Mul64(a^b^p^hash2, high)
-	return hi ^ lo
-}
+func (t *Table) Hash(k *Key) uint64 { return t.hasher.key(k) }
 
-// hashHigh is what the upper halves of two addresses give to the hash: of two
-// IPv4 addresses, whose upper halves are 0, always the same.
-func hashHigh(seed, subscriber, server uint64) uint64 {
-	hi, lo := bits.Mul64(subscriber^seed^hash3, server^hash1)
-	return hi ^ lo ^ seed ^ hash3
-}
-
-const (
-	hash1 = 0x9e3779b97f4a7c15
-	hash2 = 0xd6e8feb86659fd93
-	hash3 = 0xa0761d6478bd642f
-)
+// HashOf returns the hash of the key of a TCP segment, which needs not be made for it.
+func (t *Table) HashOf(p *decode.Packet, scope uint32) uint64 { return t.hasher.packet(p, scope) }
 
 // Touch loads what a look-up of hash will read first, so that the loads of a
 // batch overlap. The result only keeps the compiler from dropping the load.
@@ -220,13 +200,6 @@ func (t *Table) Seek(hash uint64) uint32 {
 			return uint32(word)
 		}
 	}
-}
-
-// TouchRecord loads a word of each line of the record that a segment will use.
-// index is what Seek returned.
-func (t *Table) TouchRecord(index uint32) uint64 {
-	f := &t.hot[index]
-	return f.Key.Subscriber.Lo ^ f.Half[Up].Bytes ^ f.Half[Down].Bytes ^ uint64(f.Half[Down].Handshake)
 }
 
 // equal compares word by word; == on a struct of this size is a call.

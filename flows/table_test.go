@@ -319,7 +319,7 @@ func TestHash(t *testing.T) {
 		}
 	}
 	other := *s.tab
-	other.cfg.Seed++
+	other.hasher = newHasher(s.tab.cfg.Seed + 1)
 	if other.Hash(&base) == s.tab.Hash(&base) {
 		t.Error("another seed has the same hash")
 	}
@@ -347,7 +347,24 @@ func TestHash(t *testing.T) {
 			k.SubscriberPort, k.Server, k.Subscriber = uint16(i&15)+32768, addr(0x9df00000+i>>4&31), addr(0x0a000000+i>>9)
 			return k
 		},
-		"scopes": func(i uint32) Key { k := base; k.Scope = i; return k },
+		"scopes":           func(i uint32) Key { k := base; k.Scope = i; return k },
+		"scopes and ports": func(i uint32) Key { k := base; k.Scope, k.SubscriberPort = i>>7, uint16(i&127)+32768; return k },
+		"scopes of one address": func(i uint32) Key {
+			k := base
+			k.Scope, k.Server, k.SubscriberPort = i>>6, addr(0x9df00000+i&7), uint16(i>>3&7)+32768
+			return k
+		},
+		"IPv6 ports": func(i uint32) Key {
+			k := base
+			k.Subscriber.Hi, k.Server.Hi, k.SubscriberPort = 1, 2, uint16(i)
+			return k
+		},
+		"IPv6 hosts": func(i uint32) Key { k := base; k.Server = decode.Addr{Hi: 0x20010db8 << 32, Lo: uint64(i)}; return k },
+		"IPv6 hosts and subnets": func(i uint32) Key {
+			k := base
+			k.Subscriber, k.Server = decode.Addr{Hi: 0x20010db8<<32 | uint64(i>>6), Lo: 1}, decode.Addr{Hi: 1, Lo: uint64(i & 63)}
+			return k
+		},
 	} {
 		var box [n]bool
 		filled := 0
@@ -553,7 +570,7 @@ func TestAllocs(t *testing.T) {
 		{"Advance", func() { s.now += second; segment(decode.ACK, 9); s.tab.Advance(s.now) }},
 		{"Advance far", func() { s.now += 5000 * second; segment(decode.ACK, 9); s.tab.Advance(s.now) }},
 		{"Settle", func() { n++; s.key.Server = addr(n); segment(decode.SYN, 0); s.tab.Settle(s.record(), media) }},
-		{"Touch", func() { h := s.tab.Hash(&s.key); s.tab.Touch(h); s.tab.TouchRecord(s.tab.Seek(h)) }},
+		{"Touch", func() { h := s.tab.Hash(&s.key); s.tab.Touch(h); s.tab.Hot(s.tab.Seek(h)).Touch() }},
 	} {
 		if got := testing.AllocsPerRun(500, c.play); got != 0 {
 			t.Errorf("%s: %v allocations", c.name, got)
@@ -564,7 +581,7 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// Touch, Seek and TouchRecord name what a look-up will read.
+// Touch and Seek name what a look-up will read.
 func TestTouch(t *testing.T) {
 	s := newScene(t, 64)
 	s.open()
@@ -575,6 +592,6 @@ func TestTouch(t *testing.T) {
 	if got := s.tab.Seek(hash); got != s.record() {
 		t.Errorf("Seek names record %d, want %d", got, s.record())
 	}
-	s.tab.TouchRecord(s.tab.Seek(hash))
-	s.tab.TouchRecord(s.tab.Seek(^hash)) // whatever lies there
+	s.tab.Hot(s.tab.Seek(hash)).Touch()
+	s.tab.Hot(s.tab.Seek(^hash)).Touch() // whatever lies there
 }

@@ -17,13 +17,22 @@ type arrival struct {
 	silent           bool // one of the flow's ends has not been heard
 }
 
+// allReported is what Reported is of a flow for whose segments nothing is left to
+// do in that minute once they are counted. It is so for nearly all segments outside
+// of tunnels, and spares them the look into the partition. Of other settled flows
+// Reported is the minute alone; until then it is 0.
+func allReported(minute uint16) uint32 { return 1<<16 | uint32(minute) }
+
 // present notes, a little later, that the flow's ends are there.
 func (a *partition) present(f *flows.Hot) {
 	s := a.shard
 	if s.arrived == len(s.arrivals) {
 		s.welcome()
 	}
-	f.Minute = s.minute
+	f.Reported = uint32(s.minute)
+	if f.Tunnel == decode.TunnelNone && f.Key.ServerPort != portDNS {
+		f.Reported = allReported(s.minute)
+	}
 	seed := s.engine.cfg.Seed
 	v := &s.arrivals[s.arrived]
 	v.subscriber = mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^seed, uint64(f.Key.Scope))

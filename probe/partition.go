@@ -102,12 +102,18 @@ func key(k *flows.Key, p *decode.Packet, scope uint32, dir flows.Direction) {
 }
 
 // segment works one TCP segment, whether or not it plainly carries on its flow.
-func (a *partition) segment(p *decode.Packet, k *flows.Key, dir flows.Direction, hash uint64, apn uint8) {
-	r, ev := a.flows.Segment(p, k, dir, hash)
+//
+//go:noinline
+func (a *partition) segment(p *decode.Packet, scope uint32, dir flows.Direction, hash uint64, apn uint8) {
+	var k flows.Key
+	key(&k, p, scope, dir)
+	r, ev := a.flows.Segment(p, &k, dir, hash)
 	a.counted(r, p, dir, ev, apn)
 }
 
 // counted does what is left to do for a segment that its flow r has counted.
+//
+//go:noinline
 func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev flows.Event, apn uint8) {
 	f := a.flows.Hot(r)
 	if p.Tunnel != decode.TunnelNone {
@@ -123,7 +129,7 @@ func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev 
 	if !f.Settled() {
 		a.unsettled(r, a.flows.Flow(r), p, ev)
 	} else {
-		if f.Minute != a.shard.minute {
+		if uint16(f.Reported) != a.shard.minute {
 			a.present(f)
 			a.serving.resume(r, a.flows.Flow(r), dir)
 		}

@@ -197,7 +197,7 @@ func (s *serving) advance(tick, every int64, table *flows.Table, minute uint16) 
 	s.next = tick - tick%every + every
 	for at := len(s.flows) - 1; at >= 0; at-- {
 		f := table.Flow(s.flows[at].record)
-		if !s.look(at, f) && f.Minute != minute {
+		if !s.look(at, f) && uint16(f.Reported) != minute {
 			s.drop(at)
 		}
 	}

@@ -86,7 +86,6 @@ type shard struct {
 	nameBuf []byte
 
 	tables  [partitions]*flows.Table // of parts
-	keys    [group]flows.Key
 	hashes  [group]uint64
 	found   [group]uint32
 	answers [dnsmap.MaxTouch]uint64 // hashes of the keys of a message's answers
@@ -132,63 +131,53 @@ func (s *shard) chunk(c *chunk) {
 
 // group works a few packets, first touching all the slots they will need.
 func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
-	keys, hashes, found := s.keys[:len(items)], s.hashes[:len(items)], s.found[:len(items)]
+	hashes, found := s.hashes[:len(items)], s.found[:len(items)]
+	var tables [group]*flows.Table
+	var hot [group]*flows.Hot
 	for i := range items {
 		it := items[i]
-		if it.work() == workDNS {
-			hashes[i] = 0 // whatever is touched for it is as good as any
-			continue
+		tables[i%group] = s.tables[it.partition()%partitions]
+		hashes[i] = 0 // whatever is touched for an answer is as good as any
+		if it.work() != workDNS {
+			hashes[i] = tables[i%group].HashOf(&packets[it.packet()], it.scope())
 		}
-		key(&keys[i], &packets[it.packet()], it.scope(), flows.Direction(it.work()))
-		hashes[i] = s.table(it).Hash(&keys[i])
 	}
 	// Loops of a few instructions, so that the processor has many of their
 	// loads under way at once.
 	sink := uint64(0)
-	for i := range items {
-		sink += uint64(s.table(items[i]).Touch(hashes[i]))
+	for i, hash := range hashes {
+		sink += uint64(tables[i%group].Touch(hash))
 	}
-	for i := range items {
-		found[i] = s.table(items[i]).Seek(hashes[i])
+	for i, hash := range hashes {
+		found[i] = tables[i%group].Seek(hash)
 	}
-	for i := range items {
-		sink += s.table(items[i]).TouchRecord(found[i])
+	for i, r := range found {
+		f := s.slab.Hot(r)
+		sink += f.Touch()
+		hot[i%group] = f
 	}
 	s.sink += sink
+	done := allReported(s.minute)
 	for i := range items {
 		it := items[i]
 		p := &packets[it.packet()]
 		if it.work() == workDNS {
 			s.partition(it).datagram(p, it.scope())
-		} else {
-			s.segment(it, p, &keys[i], hashes[i], found[i])
+			continue
+		}
+		f, dir := hot[i%group], flows.Direction(it.work())
+		ev, ok := tables[i%group].Continue(f, p, it.scope(), dir, hashes[i])
+		switch {
+		case !ok:
+			s.partition(it).segment(p, it.scope(), dir, hashes[i], it.apn())
+		case f.Reported^done|uint32(p.Tunnel) != 0:
+			s.partition(it).counted(found[i], p, dir, ev, it.apn())
 		}
 	}
 	s.welcome()
 }
 
-// segment works one TCP segment. r is the record that Seek found for its hash.
-func (s *shard) segment(it item, p *decode.Packet, k *flows.Key, hash uint64, r uint32) {
-	dir := flows.Direction(it.work())
-	f, ev := s.table(it).Continue(r, p, k, dir, hash)
-	switch {
-	case f == nil:
-		s.partition(it).segment(p, k, dir, hash, it.apn())
-	case !s.counted(f, p):
-		s.partition(it).counted(r, p, dir, ev, it.apn())
-	}
-}
-
-// counted reports whether nothing is left to do for a segment that its flow has
-// counted. It is so for nearly all that pass outside of tunnels, and spares the
-// look into the partition.
-func (s *shard) counted(f *flows.Hot, p *decode.Packet) bool {
-	return f.Settled() && f.Minute == s.minute && f.Tunnel|p.Tunnel == decode.TunnelNone && f.Key.ServerPort != portDNS
-}
-
 func (s *shard) partition(it item) *partition { return s.parts[it.partition()%partitions] }
-
-func (s *shard) table(it item) *flows.Table { return s.tables[it.partition()%partitions] }
 
 // datagram works a UDP datagram from port 53.
 func (a *partition) datagram(p *decode.Packet, scope uint32) {

@@ -1,0 +1,68 @@
+package flows
+
+import (
+	"math/bits"
+
+	"github.com/nametap/nametap/capture/decode"
+)
+
+// hasher makes the hash of a connection, of what is secret on a live tap. It is the
+// same whichever end comes first: so neither a packet's direction has to be known
+// for it nor a key made.
+type hasher struct{ ends, factor uint64 }
+
+func newHasher(seed uint64) hasher {
+	ends := product(seed^hash1, hash2)
+	return hasher{ends: ends, factor: product(ends^hash3, hash1) | 1}
+}
+
+const (
+	hash1 = 0x9e3779b97f4a7c15
+	hash2 = 0xd6e8feb86659fd93
+	hash3 = 0xa0761d6478bd642f
+)
+
+// packet returns the hash of the connection that a TCP segment belongs to.
+func (h *hasher) packet(p *decode.Packet, scope uint32) uint64 {
+	if p.Src.Hi|p.Dst.Hi|(p.Src.Lo|p.Dst.Lo)>>portAt != 0 {
+		return h.long(p.Src, p.Dst, p.SrcPort, p.DstPort, scope)
+	}
+	return h.both(p.Src.Lo|uint64(p.SrcPort)<<portAt, p.Dst.Lo|uint64(p.DstPort)<<portAt, scope)
+}
+
+// key returns the hash of a connection.
+func (h *hasher) key(k *Key) uint64 {
+	return h.packet(&decode.Packet{
+		Src: k.Subscriber, SrcPort: k.SubscriberPort, Dst: k.Server, DstPort: k.ServerPort,
+	}, k.Scope)
+}
+
+// portAt is where an IPv4 address has 16 bits to spare: one word holds an end of a
+// connection, each a different one.
+const portAt = 48
+
+// long is the hash where addresses have more than 48 bits.
+//
+//go:noinline
+func (h *hasher) long(a, b decode.Addr, aPort, bPort uint16, scope uint32) uint64 {
+	return h.both(h.end(a, aPort), h.end(b, bPort), scope)
+}
+
+// end makes one word of an end of a connection. The two halves of the address are
+// not as free as they look: whoever owns a /64 has 2^64 addresses to choose from.
+func (h *hasher) end(a decode.Addr, port uint16) uint64 {
+	return product(a.Hi^h.factor, a.Lo^h.ends) ^ uint64(port)<<portAt
+}
+
+// both folds two ends and a scope into one hash. A product does not tell which
+// factor is which.
+func (h *hasher) both(a, b uint64, scope uint32) uint64 {
+	secret := h.ends ^ uint64(scope)*h.factor
+	return product(product(a^secret, b^secret), h.factor)
+}
+
+// product is a word in which every bit hangs on many of both factors.
+func product(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
