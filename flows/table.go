@@ -191,10 +191,32 @@ func (t *Table) Touch(hash uint64) uint32 {
 
 // Seek returns the record that a look-up of hash will compare first: in a table
 // that is half full, every other one does not stand where Touch looks. It reads
-// the index alone, which Touch has brought in.
+// the index alone, which Touch has brought in. No branch asks whether it is the
+// first word or the next: that would be guessed wrong as often as not.
 func (t *Table) Seek(hash uint64) uint32 {
 	tag := uint32(hash >> 32)
-	for at := tag & t.mask; ; at = (at + 1) & t.mask {
+	at := tag & t.mask
+	at = (at + differs(t.index[at], tag)) & t.mask
+	word := t.index[at]
+	if uint32(word>>32) == tag {
+		return uint32(word)
+	}
+	return t.seek(tag, at)
+}
+
+// differs returns 1 if the word has another tag, else 0.
+func differs(word uint64, tag uint32) uint32 {
+	if uint32(word>>32) != tag {
+		return 1
+	}
+	return 0
+}
+
+// seek goes on from a word of the index.
+//
+//go:noinline
+func (t *Table) seek(tag, at uint32) uint32 {
+	for ; ; at = (at + 1) & t.mask {
 		word := t.index[at]
 		if uint32(word>>32) == tag || word == 0 {
 			return uint32(word)

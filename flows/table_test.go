@@ -232,6 +232,9 @@ func TestIndex(t *testing.T) {
 			if got := tab.find(&k, poor(&k)); got != in[p] {
 				t.Fatalf("find(%d) is %d, want %d", p, got, in[p])
 			}
+			if got, want := tab.Seek(poor(&k)), tab.seek(uint32(poor(&k)>>32), uint32(poor(&k)>>32)&tab.mask); got != want {
+				t.Fatalf("Seek(%d) is %d, want %d", p, got, want)
+			}
 		}
 		if tab.Len() != len(in) {
 			t.Fatalf("Len is %d, want %d", tab.Len(), len(in))
