@@ -156,18 +156,25 @@ func placeOf(p *decode.Packet, port uint16) uint32 {
 	return place
 }
 
-// mark stands for what copies have in common. The products do not wait for each
-// other: a chain of them would be most of what a copy costs to recognise. The
-// header of TCP is taken as it stands there, ports to urgent pointer; its
-// checksum covers the payload, and two segments of one stream with the same
-// numbers and other bytes are not copies.
+// mark stands for what copies have in common.
 func (d *dedup) mark(p *decode.Packet) uint64 {
-	if p.Protocol != decode.ProtocolTCP || len(p.Transport) < tcpHeader {
+	if p.Protocol == decode.ProtocolTCP {
+		return d.markTCP(p)
+	}
+	return d.markOther(p)
+}
+
+// markTCP is the mark of a TCP segment. The products do not wait for each other: a
+// chain of them would be most of what a copy costs to recognise. The header is taken
+// as it stands there, ports to urgent pointer; its checksum covers the payload, and
+// two segments of one stream with the same numbers and other bytes are not copies.
+func (d *dedup) markTCP(p *decode.Packet) uint64 {
+	if len(p.Transport) < tcpHeader {
 		return d.markOther(p)
 	}
 	header := (*[tcpHeader]byte)(p.Transport)
 	stamps := uint64(p.TSval)<<32 | uint64(p.TSecr)
-	// The four bytes before the last eight are taken twice, which does no harm.
+	// Flags and window are taken twice, which does no harm.
 	who := product(p.Src.Lo^d.seed^binary.LittleEndian.Uint64(header[:8]), p.Dst.Lo^markServer^binary.LittleEndian.Uint64(header[8:16]))
 	what := binary.LittleEndian.Uint64(header[12:]) ^ (uint64(p.IPID)<<32 | uint64(p.IPBytes))
 	mark := who ^ product(what^markHow, stamps^markStamps)

@@ -362,11 +362,16 @@ func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) {
 		outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, f.VLAN, p)
 		e.counts.outcomes[outcome]++
 		outcomes[i] = outcome
-		if outcome == decode.TCP || outcome == decode.UDP {
-			marks[i] = e.dedup.mark(p)
-			if p.Tunnel == decode.TunnelGTP {
-				e.sink += e.sessions.table.Touch(gtp.Addr(p.OuterDst), p.TEID)
-			}
+		switch outcome {
+		case decode.TCP:
+			marks[i] = e.dedup.markTCP(p)
+		case decode.UDP:
+			marks[i] = e.dedup.markOther(p)
+		default:
+			continue
+		}
+		if p.Tunnel == decode.TunnelGTP {
+			e.sink += e.sessions.table.Touch(gtp.Addr(p.OuterDst), p.TEID)
 		}
 	}
 }
