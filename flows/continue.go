@@ -32,9 +32,9 @@ func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, 
 		}
 		return t.Continue(f, p, scope, dir, hash)
 	}
-	t.hash = hash
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.second.spoke
+	t.hash = hash
 	if t.carried(f, p, dir) {
 		ev = NowCarried
 	}
@@ -84,8 +84,9 @@ func (k *Key) between(p *decode.Packet, dir Direction) bool {
 // in the life of the flow.
 func (t *Table) plain(f *Hot, p *decode.Packet) bool {
 	const flags = decode.SYN | decode.FIN | decode.RST | decode.ACK
-	return p.Flags&flags == decode.ACK && f.state == stateOpen &&
-		f.flags&(flagSYN|flagEstablished) != flagSYN &&
+	const life = math.MaxUint8 | flagAwaited<<8
+	return p.Flags&flags == decode.ACK &&
+		(uint16(f.state)|uint16(f.flags)<<8)&life == uint16(stateOpen) && // one load
 		p.Time-f.Last <= t.cfg.IdleTimeout[f.Class%MaxClasses]
 }
 

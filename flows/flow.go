@@ -71,7 +71,7 @@ const (
 // Bits of Flow.flags.
 const (
 	flagSYN           = 1 << iota // a SYN without ACK was seen, in time to count the flow as an attempt
-	flagEstablished               // the initiator went on after its SYN
+	flagAwaited                   // the initiator has not gone on after its SYN yet
 	flagInitiatorDown             // the server sent the SYN
 	flagSettled                   // the name is settled
 	flagCountedClose              // the close is in the class counters
@@ -226,7 +226,7 @@ type Cold struct {
 func (f *Hot) SYNSeen() bool { return f.flags&flagSYN != 0 }
 
 // Established reports whether the handshake was seen to succeed.
-func (f *Hot) Established() bool { return f.flags&flagEstablished != 0 }
+func (f *Hot) Established() bool { return f.flags&(flagSYN|flagAwaited) == flagSYN }
 
 // Settled reports whether the flow's class is decided.
 func (f *Hot) Settled() bool { return f.flags&flagSettled != 0 }

@@ -136,12 +136,13 @@ func (t *Table) carried(f *Hot, p *decode.Packet, dir Direction) bool {
 // count adds the segment to the flow and to its class.
 func (t *Table) count(f *Hot, p *decode.Packet, dir Direction) {
 	h, c := &f.Half[dir&1], &t.cfg.Classes[f.Class%MaxClasses]
+	bytes, payload := uint64(p.IPBytes), uint64(p.PayloadLen)
 	h.Packets++
-	h.Bytes += uint64(p.IPBytes)
-	h.Payload += uint64(p.PayloadLen)
+	h.Bytes += bytes
+	h.Payload += payload
 	c.Packets[dir&1]++
-	c.Bytes[dir&1] += uint64(p.IPBytes)
-	c.Payload[dir&1] += uint64(p.PayloadLen)
+	c.Bytes[dir&1] += bytes
+	c.Payload[dir&1] += payload
 }
 
 // countFlags adds the segment's flags to the flow and to its class.
@@ -178,7 +179,7 @@ func (t *Table) handshake(f Flow, p *decode.Packet, dir Direction) {
 	case p.Flags&decode.SYN != 0:
 		f.synchronize(p, dir)
 		return
-	case p.Flags&decode.ACK == 0 || f.flags&(flagSYN|flagEstablished) != flagSYN:
+	case p.Flags&decode.ACK == 0 || f.flags&flagAwaited == 0:
 		return
 	}
 	initiator := Up
@@ -186,7 +187,7 @@ func (t *Table) handshake(f Flow, p *decode.Packet, dir Direction) {
 		initiator = Down
 	}
 	if dir == initiator {
-		f.flags |= flagEstablished
+		f.flags &^= flagAwaited
 		t.cfg.Classes[f.Class].Established++
 	}
 }
@@ -211,7 +212,7 @@ func (f Flow) synchronize(p *decode.Packet, dir Direction) {
 	if f.flags&(flagSYN|flagSettled) != 0 {
 		return // settled as a flow met in mid-stream, it stays one: counters never go down
 	}
-	f.flags |= flagSYN
+	f.flags |= flagSYN | flagAwaited
 	if dir == Down {
 		f.flags |= flagInitiatorDown
 	}
@@ -287,7 +288,7 @@ func (t *Table) Settle(r uint32, class uint8) {
 	} else {
 		c.Midstream++
 	}
-	if f.flags&flagEstablished != 0 {
+	if f.Established() {
 		held.Established--
 		c.Established++
 	}
