@@ -21,7 +21,10 @@ type arrival struct {
 // do in that minute once they are counted. It is so for nearly all segments outside
 // of tunnels, and spares them the look into the partition. Of other settled flows
 // Reported is the minute alone; until then it is 0.
-func allReported(minute uint16) uint32 { return 1<<16 | uint32(minute) }
+func allReported(minute uint32) uint32 { return allDone | minute }
+
+// allDone stands above any minute of 64-bit nanoseconds.
+const allDone = 1 << 31
 
 // present notes, a little later, that the flow's ends are there.
 func (a *partition) present(f *flows.Hot) {
@@ -29,7 +32,7 @@ func (a *partition) present(f *flows.Hot) {
 	if s.arrived == len(s.arrivals) {
 		s.welcome()
 	}
-	f.Reported = uint32(s.minute)
+	f.Reported = s.minute
 	if f.Tunnel == decode.TunnelNone && f.Key.ServerPort != portDNS {
 		f.Reported = allReported(s.minute)
 	}
@@ -60,7 +63,7 @@ func (s *shard) welcome() {
 
 func (a *partition) welcome(v *arrival) {
 	now := a.shard.minute
-	if v.silent && !a.subscribers.spare() {
+	if v.silent && !a.subscribers.takes(v.subscriber, v.class, now) {
 		a.subscribers.Refused++
 	} else {
 		a.subscribers.seen(v.subscriber, v.class, now)

@@ -67,11 +67,12 @@ func (c *common) meet(e *Engine, phase int) {
 	}
 	for _, a := range e.parts {
 		for _, s := range a.sightings[phase] {
-			if s.silent && !c.servers.spare() {
+			mark := fingerprint(e.cfg.Seed, s.server)
+			if s.silent && !c.servers.takes(mark, s.class, s.minute) {
 				c.servers.Refused++
 				continue
 			}
-			if c.servers.seen(fingerprint(e.cfg.Seed, s.server), s.class, s.minute) {
+			if c.servers.seen(mark, s.class, s.minute) {
 				c.networks.seen(s.server, s.class, s.minute)
 			}
 		}
@@ -83,8 +84,8 @@ func (c *common) meet(e *Engine, phase int) {
 	// The engines are never quite at the same time.
 	if m := e.now / minute; m > c.minute {
 		c.minute = m
-		c.servers.turn(uint16(m))
-		c.networks.turn(uint16(m))
+		c.servers.turn(uint32(m))
+		c.networks.turn(uint32(m))
 	}
 }
 

@@ -25,7 +25,7 @@ func newNetworks(entries int) (n networks, err error) {
 }
 
 // seen notes a server.
-func (n *networks) seen(server decode.Addr, class uint8, minute uint16) {
+func (n *networks) seen(server decode.Addr, class uint8, minute uint32) {
 	if !server.Is4() {
 		return
 	}
@@ -35,7 +35,7 @@ func (n *networks) seen(server decode.Addr, class uint8, minute uint16) {
 }
 
 // turn recounts what is active at the start of a minute.
-func (n *networks) turn(minute uint16) {
+func (n *networks) turn(minute uint32) {
 	for _, set := range n {
 		set.turn(minute)
 	}

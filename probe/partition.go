@@ -45,7 +45,7 @@ type partition struct {
 // not noted it yet, as far as it remembers.
 type sighting struct {
 	server decode.Addr
-	minute uint16
+	minute uint32
 	class  uint8
 	silent bool // one of the flow's ends has not been heard
 }
@@ -129,7 +129,7 @@ func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev 
 	if !f.Settled() {
 		a.unsettled(r, a.flows.Flow(r), p, ev)
 	} else {
-		if uint16(f.Reported) != a.shard.minute {
+		if f.Reported&^allDone != a.shard.minute {
 			a.present(f)
 			a.serving.resume(r, a.flows.Flow(r), dir)
 		}
@@ -299,11 +299,11 @@ func (a *partition) advance(now int64) {
 	a.flows.Advance(now)
 	a.shard.welcome()
 	a.dns.Sweep(now, 1+a.dns.Len()/sweepSteps)
-	m := uint16(now / minute)
+	m := uint32(now / minute)
 	if m != a.shard.minute {
 		a.subscribers.turn(m)
 	}
-	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, m)
+	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, uint16(m))
 }
 
 // sweepSteps is in how many steps the DNS map is gone through: 55 minutes, a

@@ -196,14 +196,66 @@ func TestPresenceAcrossTheWrapOfMinutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.seen(1, 1, 65534)
-	s.turn(1)
+	s.seen(1, 1, 1<<16-2)
+	s.turn(1<<16 + 1)
 	if s.Active[1] != 1 {
-		t.Error("three minutes on, across the wrap, the address is not active")
+		t.Error("three minutes on, across the wrap of 16 bits, the address is not active")
 	}
-	s.turn(4)
+	s.turn(1<<16 + 4)
 	if s.Active[1] != 0 {
 		t.Error("six minutes on, the address is still active")
+	}
+	if s.turn(1<<17 - 1); s.Active[1] != 0 {
+		t.Error("45 days on, the address is active again")
+	}
+	if s.seen(1, 1, 1<<17-1); s.Active[1] != 1 {
+		t.Error("45 days on, the address does not count as one that is back")
+	}
+	var r recent
+	if !r.first(1, 1, 5) || r.first(1, 1, 5) || !r.first(1, 1, 1<<16+5) {
+		t.Error("only the first sighting of a minute is one, 45 days on too")
+	}
+}
+
+// TestPresenceOfTheSilent: addresses that get no answer have half of a set, but
+// those that are known are known, and those of long ago make room for them.
+func TestPresenceOfTheSilent(t *testing.T) {
+	s, err := newPresence(1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := func(mark uint64, minute uint32) bool {
+		took := s.takes(mark, 1, minute)
+		if took {
+			s.seen(mark, 1, minute)
+		}
+		return took
+	}
+	full := uint64(s.most / 2)
+	for mark := range full {
+		s.seen(mark, 1, 10)
+	}
+	if silent(full, 14) || !silent(0, 14) {
+		t.Error("minute 14: one that is unknown was taken into a set that is half full, or one that is known was not")
+	}
+	if !silent(full, 15) || s.Active[1] != int(full)+1 {
+		t.Errorf("minute 15: those of five minutes ago kept a newcomer out; %d are active", s.Active[1])
+	}
+	if s.turn(15); s.Active[1] != 2 || s.n != 2 {
+		t.Errorf("minute 15: %d are left and %d active, want the two of the last five minutes", s.n, s.Active[1])
+	}
+	// Of a flood, only the first of a minute is worth a look for room.
+	for mark := range full {
+		silent(1<<32+mark, 20)
+	}
+	s.seen(1<<33, 1, 10) // would have to go
+	held := s.n
+	for mark := range full {
+		silent(1<<34+mark, 20)
+		silent(1<<35+mark, 19) // of another engine, which is a little behind
+	}
+	if s.n != held {
+		t.Errorf("%d are held, want the %d that a minute began with", s.n, held)
 	}
 }
 
@@ -225,8 +277,8 @@ func TestPresenceFull(t *testing.T) {
 		t.Errorf("%d held after those of ten minutes ago could go", s.n)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	alive := map[uint64]uint16{}
-	for m := uint16(21); m < 60; m++ {
+	alive := map[uint64]uint32{}
+	for m := uint32(21); m < 60; m++ {
 		for range 400 {
 			x := rng.Uint64N(5000)
 			s.seen(x, 1, m)

@@ -24,14 +24,14 @@ type presence struct {
 	Refused uint64
 	// shedIn is the minute in which pairs were last forgotten; shedOnce says
 	// that there was one.
-	shedIn   uint16
+	shedIn   uint32
 	shedOnce bool
 }
 
 // presenceSlot is 16 bytes; class 0 (pending, never seen) marks an empty one.
 type presenceSlot struct {
 	mark   uint64
-	minute uint16
+	minute uint32 // of packet time
 	class  uint8
 }
 
@@ -59,10 +59,11 @@ type recent [1 << 9]uint64
 
 // first reports whether the pair was not noted in this minute, or that was
 // forgotten, and notes it.
-func (r *recent) first(mark uint64, class uint8, minute uint16) bool {
+func (r *recent) first(mark uint64, class uint8, minute uint32) bool {
+	const minutes = 1<<24 - 1 // they come again after 31 years
 	mark = mix(mark, uint64(class))
 	slot := &r[mark%uint64(len(r))]
-	if word := mark&^0xffff | uint64(minute); *slot != word {
+	if word := mark&^minutes | uint64(minute)&minutes; *slot != word {
 		*slot = word
 		return true
 	}
@@ -87,7 +88,7 @@ func (s *presence) find(mark uint64, class uint8) *presenceSlot {
 
 // seen notes a sighting and reports whether it is the pair's first in this
 // minute.
-func (s *presence) seen(mark uint64, class uint8, minute uint16) bool {
+func (s *presence) seen(mark uint64, class uint8, minute uint32) bool {
 	mark = mix(mark, uint64(class))
 	slot := s.find(mark, class)
 	if slot.class == 0 {
@@ -121,8 +122,14 @@ func (s *presence) touch(mark uint64, class uint8) uint64 {
 // that has sent and got no answer. A flood of these gets half of the set.
 func (s *presence) spare() bool { return s.n < s.most*3/8 }
 
+// takes reports whether a pair that may be nobody is taken in: there is room, if
+// need be after those that are not active were forgotten, or it is there already.
+func (s *presence) takes(mark uint64, class uint8, minute uint32) bool {
+	return s.spare() || s.find(mix(mark, uint64(class)), class).class != 0 || s.shed(minute) && s.spare()
+}
+
 // turn recounts the active pairs at the start of a minute.
-func (s *presence) turn(minute uint16) {
+func (s *presence) turn(minute uint32) {
 	if s.n == 0 {
 		return
 	}
@@ -157,8 +164,8 @@ func (s *presence) grow() bool {
 
 // shed makes room by forgetting pairs that are not active. A pair that comes
 // back then counts twice in Ever; memory comes first.
-func (s *presence) shed(minute uint16) bool {
-	if s.shedOnce && s.shedIn == minute {
+func (s *presence) shed(minute uint32) bool {
+	if s.shedOnce && s.shedIn-minute < activeMinutes {
 		return false // pairs grow old by the minute: a flood must not pay for the walk each time
 	}
 	s.shedIn, s.shedOnce = minute, true

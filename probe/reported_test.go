@@ -19,12 +19,12 @@ func TestAllReported(t *testing.T) {
 				t.Error("a flow that was not settled yet has nothing left to do")
 			}
 			a.present(f)
-			for _, minute := range []uint16{s.minute - 1, s.minute, s.minute + 1} {
+			for _, minute := range []uint32{s.minute - 1, s.minute, s.minute + 1} {
 				want := minute == s.minute && tunnel == decode.TunnelNone && server != portDNS
 				if got := f.Reported == allReported(minute); got != want {
 					t.Errorf("port %d, tunnel %q, minute %d: nothing left to do is %v, want %v", server, tunnel, minute, got, want)
 				}
-				if got := uint16(f.Reported) == minute; got != (minute == s.minute) {
+				if got := f.Reported&^allDone == minute; got != (minute == s.minute) {
 					t.Errorf("port %d, tunnel %q: reported in minute %d is %v", server, tunnel, minute, got)
 				}
 			}

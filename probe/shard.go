@@ -51,8 +51,8 @@ type shard struct {
 	// between two chunks. It is never taken per packet.
 	mu sync.Mutex
 
-	// minute is that of the newest step, modulo 2^16.
-	minute uint16
+	// minute is that of the newest step.
+	minute uint32
 
 	// phase is the parity of the step: it picks the buffers to write to and
 	// the roster to read.
@@ -125,7 +125,7 @@ func (s *shard) chunk(c *chunk) {
 	for _, a := range s.own {
 		a.advance(c.tick)
 	}
-	s.minute = uint16(c.tick / minute)
+	s.minute = uint32(c.tick / minute)
 	s.phase ^= 1
 }
 
