@@ -13,6 +13,11 @@ const (
 	SubscriberPayload
 	// NowCarried: the flow has had payload in both directions from here on.
 	NowCarried
+	// Retransmitted, LostBefore and OutOfOrder: the segment was counted so, as in
+	// Loss.
+	Retransmitted
+	LostBefore
+	OutOfOrder
 )
 
 // Segment counts one TCP segment and returns the index of its flow. key must
@@ -21,7 +26,7 @@ const (
 // for one that had to make room.
 func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
 	var ev Event
-	t.hash = hash
+	t.hash, t.loss = hash, 0
 	r := t.find(key, hash)
 	f := t.Flow(r)
 	if r != 0 {
@@ -48,7 +53,7 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 	if dir == Up && p.PayloadLen > 0 {
 		ev |= SubscriberPayload
 	}
-	return r, ev
+	return r, ev | t.loss
 }
 
 // open begins a flow with the segment p.

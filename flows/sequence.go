@@ -145,13 +145,16 @@ func (t *Table) behind(f Flow, h *Half, p *decode.Packet, dir Direction, end uin
 	}
 	switch {
 	case filled && p.Time-opened < f.reordering():
+		t.loss |= OutOfOrder
 		f.Loss[dir].OutOfOrder++
 		t.cfg.Classes[f.Class].OutOfOrder[dir]++
 	case filled:
+		t.loss |= LostBefore
 		f.Loss[dir].LostBefore++
 		t.cfg.Classes[f.Class].LostBefore[dir]++
 		fallthrough
 	default:
+		t.loss |= Retransmitted
 		f.Loss[dir].Retransmitted++
 		t.cfg.Classes[f.Class].Retransmitted[dir]++
 		h.resent(p, end)

@@ -100,6 +100,7 @@ type Table struct {
 	holes     []holeList
 	freeHoles uint16
 	usedHoles uint16
+	loss      Event // what the segment at hand was counted as
 
 	// Evicted counts flows that had to go because the table was full.
 	Evicted uint64

@@ -131,7 +131,7 @@ func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev 
 	} else {
 		if f.Reported&^allDone != a.shard.minute {
 			a.present(f)
-			a.serving.resume(r, a.flows.Flow(r), dir)
+			a.serving.resume(r, a.flows.Flow(r), dir, ev)
 		}
 		if f.Tunnel != decode.TunnelNone {
 			a.shard.apnClasses[f.APN][f.Class].count(p, dir, ev)

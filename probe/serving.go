@@ -107,13 +107,28 @@ func (s *serving) follow(r uint32, class uint8) {
 }
 
 // resume takes a flow in again that was silent. What it had counted before the
-// segment that it came back with, in direction dir, was of other periods.
-func (s *serving) resume(r uint32, f flows.Flow, dir flows.Direction) {
-	if s != nil {
-		state := stateOf(r, f)
-		state.segments[dir]--
-		s.take(state, f.Class)
+// segment that it came back with, in direction dir, was of other periods. A sample
+// of the round-trip time is never that segment's: what waited for it was sent
+// before the silence, longer ago than flows waits for an echo.
+func (s *serving) resume(r uint32, f flows.Flow, dir flows.Direction, ev flows.Event) {
+	if s == nil {
+		return
 	}
+	state := stateOf(r, f)
+	state.segments[dir]--
+	for _, c := range [...]struct {
+		ev    flows.Event
+		count *uint32
+	}{
+		{flows.Retransmitted, &state.loss[dir].Retransmitted},
+		{flows.LostBefore, &state.loss[dir].LostBefore},
+		{flows.OutOfOrder, &state.loss[dir].OutOfOrder},
+	} {
+		if ev&c.ev != 0 {
+			*c.count--
+		}
+	}
+	s.take(state, f.Class)
 }
 
 func (s *serving) take(state servedFlow, class uint8) {

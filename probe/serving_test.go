@@ -113,6 +113,47 @@ func compareServings(t *testing.T, before, now *Snapshot) {
 	}
 }
 
+// TestServingsResume: a connection that was silent for minutes comes back with a
+// segment that was sent again, or out of order; that counts for its server too.
+func TestServingsResume(t *testing.T) {
+	const user, host = "10.0.0.1", "203.0.113.9"
+	for name, back := range map[string]func(g *gn){
+		"sent again": func(g *gn) { g.frame(g.tcp(user, host, 40000, 443, "A", 2, 2, "hello")) },
+		"in a hole":  func(g *gn) { g.frame(g.tcp(user, host, 40000, 443, "A", 7, 2, "missing")) },
+		"plainly":    func(g *gn) { g.frame(g.tcp(user, host, 40000, 443, "A", 18, 2, "more")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGn(t)
+			g.frame(g.tcp(user, host, 40000, 443, "S", 1, 0, ""))
+			g.frame(g.tcp(host, user, 443, 40000, "SA", 1, 2, ""))
+			g.frame(g.tcp(user, host, 40000, 443, "A", 2, 2, "hello"))
+			g.wait(2 * time.Second).frame(g.tcp(user, host, 40000, 443, "A", 14, 2, "last"))
+			for range 12 { // others go on
+				g.wait(7 * time.Second).frame(g.answer("9.9.9.9", "10.0.0.2", "example.com", "192.0.2.9", 60))
+			}
+			back(g)
+			g.wait(time.Second).frame(g.tcp(host, user, 443, 40000, "A", 2, 7, ""))
+			cfg := config(1)
+			cfg.Servings, cfg.WatchEvery = true, 10*time.Second
+			last := &Snapshot{}
+			cfg.Watch = func(s *Snapshot) {
+				if last.Time != 0 {
+					compareServings(t, last, s)
+				}
+				last = s
+			}
+			e := newEngine(t, cfg)
+			if err := e.Run(context.Background(), &memory{frames: g.list, batch: 1}); err != nil {
+				t.Fatal(err)
+			}
+			compareServings(t, last, e.Snapshot())
+			if now := e.Snapshot().Classes[0]; now.Packets[flows.Up] != 4 || last.Classes[0].Packets[flows.Up] != 3 {
+				t.Errorf("%d segments, %d before the silence", now.Packets[flows.Up], last.Classes[0].Packets[flows.Up])
+			}
+		})
+	}
+}
+
 func TestServingBounds(t *testing.T) {
 	const mostServed, servers = 100, 40
 	s, err := newServing(&budget{served: mostServed, servers: servers}, make([]uint32, 1001))
