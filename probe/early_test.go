@@ -3,12 +3,15 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
 )
 
@@ -126,6 +129,71 @@ func TestFactsAreBounded(t *testing.T) {
 					t.Fatal("a list grew beyond its room")
 				}
 			}
+		}
+	}
+}
+
+// TestRosterEvictedAndShards: how many servers made room for others does not hang
+// on how many copies of the roster there are.
+func TestRosterEvictedAndShards(t *testing.T) {
+	g := newGn(t)
+	forge, r := dnsFlood(g), rand.New(rand.NewPCG(1, 2))
+	var list []capture.Frame
+	for i := range 20_000 { // two seconds of them
+		b := slices.Clone(forge(r, i, make([]byte, 512)))
+		list = append(list, capture.Frame{Time: second + int64(i)*100_000, Data: b, WireLen: uint32(len(b)), Link: decode.LinkRaw})
+	}
+	for _, n := range []int{len(list), len(list) - 1001} { // an even and an odd number of steps
+		var want uint64
+		for _, shards := range []int{1, 3} {
+			cfg := config(shards)
+			cfg.Memory = MinMemory
+			e := newEngine(t, cfg)
+			if err := e.Run(t.Context(), &memory{frames: list[:n], batch: 300}); err != nil {
+				t.Fatal(err)
+			}
+			got := e.Snapshot().Tables.RosterEvicted
+			if want == 0 {
+				want = got
+			}
+			if got != want || want < 1000 {
+				t.Errorf("%d shards, %d frames: %d servers were evicted, want %d", shards, n, got, want)
+			}
+		}
+	}
+}
+
+// TestAnswersAreToldOnce: each is told, in the order of steps, in whichever run it
+// came; what it taught is known in the next.
+func TestAnswersAreToldOnce(t *testing.T) {
+	for _, shards := range []int{1, 2} {
+		g := newGn(t)
+		var told, want []string
+		cfg := config(shards)
+		cfg.Answers = func(name []byte, _ uint8, _ decode.Addr, _ int64) { told = append(told, string(name)) }
+		var named uint64
+		e := newEngine(t, cfg)
+		for i := range 5 {
+			first := len(g.list)
+			for step := range 2 + i%2 {
+				want = append(want, fmt.Sprintf("e%d%d.whatsapp.net", i, step))
+				g.wait(100 * time.Millisecond).frame(g.answer("9.9.9.9", fmt.Sprintf("10.0.%d.%d", step, i), want[len(want)-1], "203.0.113.9", 600))
+			}
+			if i == 4 {
+				g.frame(g.tcp("10.0.9.9", "203.0.113.9", 40000, 443, "A", 1, 1, "hello"))
+			}
+			if err := e.Run(t.Context(), &memory{frames: g.list[first:], batch: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(told, want) {
+				t.Fatalf("%d shards, run %d: told\n%v, want\n%v", shards, i, told, want)
+			}
+		}
+		for _, c := range e.Snapshot().Classes {
+			named += c.Named[classify.EvidenceServer]
+		}
+		if named != 1 {
+			t.Errorf("%d shards: %d flows named by what others were told in runs before, want 1", shards, named)
 		}
 	}
 }

@@ -606,7 +606,11 @@ func (e *Engine) await(steps int) {
 // begins: nobody has to wait for a lock, and rarely for another shard.
 func (e *Engine) exchange() {
 	e.await(e.steps - 1)
-	phase := e.steps & 1
+	e.learn(e.steps & 1)
+}
+
+// learn puts together what was learned in the step of that phase.
+func (e *Engine) learn(phase int) {
 	e.fresh.reset()
 	for _, a := range e.parts {
 		e.fresh.take(&a.facts[phase])
@@ -658,13 +662,11 @@ func (e *Engine) identify(r *flows.Record) {
 // finish ends all flows. No shard is running.
 func (e *Engine) finish() {
 	e.await(e.steps)
-	for phase := range 2 {
+	for next := range 2 { // the older step first
+		phase := (e.steps + 1 + next) & 1
 		e.common.meet(e, phase)
 		for _, a := range e.parts {
 			e.collect(a, phase)
-			if e.cfg.Answers != nil {
-				e.answers(&a.facts[phase])
-			}
 		}
 	}
 	e.ending = true
@@ -677,6 +679,10 @@ func (e *Engine) finish() {
 		e.common.meet(e, a.shard.phase) // flows that were named at their end
 	}
 	e.ending = false
+	// Not before: what names a flow at its end is known 100 ms after it was told.
+	for next := range 2 {
+		e.learn((e.steps + 1 + next) & 1)
+	}
 }
 
 // Reload replaces the naming rules. Live flows keep their class; names are

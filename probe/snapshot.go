@@ -140,7 +140,7 @@ func (e *Engine) begun() *Snapshot {
 		s.Classes[id].ClassInfo = rules.Info(uint8(id))
 	}
 	e.common.snapshot(s, e.number)
-	s.Tables.RosterEvicted = e.rosters[0].Evicted
+	s.Tables.RosterEvicted = e.rosters[e.steps&1].Evicted // the one that learned last: where there is one only, it learns each step
 	return s
 }
 
