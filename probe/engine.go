@@ -425,7 +425,11 @@ func (e *Engine) scopedSegment(c *chunk, p *decode.Packet, at uint8, mark uint64
 func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, copied bool) {
 	if p.Tunnel != decode.TunnelGTP {
 		o.dir, o.prefix = e.sides.subscriber(p)
-		if _, copied = e.dedup.copied(p, mark, port, 0); !copied && e.scoped {
+		first, copied := e.dedup.copied(p, mark, port, 0)
+		switch {
+		case first != 0:
+			e.gateways.bare(first, o.prefix)
+		case !copied && e.scoped:
 			e.bareScope(p, &o)
 		}
 		return o, copied
@@ -445,7 +449,7 @@ func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, c
 	first, copied := e.dedup.copied(p, mark, port, gateway)
 	switch {
 	case !copied:
-		o.scope = e.gateways.scope(gateway, o.prefix)
+		o.scope = e.gateways.scope(gateway)
 	case first != 0 && first != gateway:
 		e.gateways.same(first, gateway)
 	}

@@ -418,6 +418,76 @@ func TestGnTwoTapPoints(t *testing.T) {
 	}
 }
 
+// Each packet passes in a tunnel and again bare, beyond the gateway: it counts once,
+// and what comes from there is the same subscriber's, though it is bare at first.
+func TestGnAndBeyondTheGateway(t *testing.T) {
+	g := newGn(t)
+	s := &session{g: g, sgw: "192.0.2.1", pgw: "192.0.2.2", up: 1, down: 2, v4: "10.0.0.1"}
+	up := func(inner []byte) { s.uplink(inner); g.frame(inner) }
+	down := func(inner []byte) { g.frame(inner); s.downlink(inner) }
+	up(g.tcp("10.0.0.1", server, 40000, 5222, "S", 1000, 0, ""))
+	g.wait(50 * time.Millisecond)
+	down(g.tcp(server, "10.0.0.1", 5222, 40000, "SA", 9000, 1001, ""))
+	g.wait(30 * time.Millisecond)
+	up(g.tcp("10.0.0.1", server, 40000, 5222, "A", 1001, 9001, "hello"))
+	records, snapshot := run(t, g.list, nil)
+	expect(t, records, "10.0.0.1:40000 none  other/other apn= imsi=")
+	if r := records[0]; r.Packets != [2]uint64{2, 1} || snapshot.Duplicates != 3 {
+		t.Errorf("packets %v, %d copies", r.Packets, snapshot.Duplicates)
+	}
+}
+
+// Whoever sends a datagram that looks like a G-PDU with a user's address inside
+// moves none of that user's bare packets elsewhere.
+func TestForgedTunnel(t *testing.T) {
+	g := newGn(t)
+	user := "10.0.0.1"
+	g.frame(g.answer("198.51.100.53", user, "e1.whatsapp.net", server, 3600))
+	g.frame(g.tcp(user, server, 40000, 5222, "S", 1000, 0, ""))
+	g.frame(g.tcp(server, user, 5222, 40000, "SA", 9000, 1001, ""))
+	g.tunnel("10.0.0.66", "198.51.100.9", 1, g.tcp(user, other, 1, 2, "A", 1, 1, ""))
+	g.wait(time.Second).frame(g.tcp(user, server, 40000, 5222, "A", 1001, 9001, "hello"))
+	g.wait(time.Second).frame(g.tcp(user, server, 40001, 5222, "S", 1000, 0, ""))
+	g.frame(g.tcp(user, server, 40001, 5222, "A", 1001, 9001, "hello"))
+	records, _ := run(t, g.list, nil)
+	expect(t, records,
+		"10.0.0.1:1 none  other/other apn= imsi=",
+		"10.0.0.1:40000 dns e1.whatsapp.net whatsapp/chat apn= imsi=",
+		"10.0.0.1:40001 dns e1.whatsapp.net whatsapp/chat apn= imsi=")
+}
+
+// Forged tunnels whose packets show one gateway behind the other make a chain of
+// all there are: to find its beginning takes a few steps, not all of them.
+func TestChainOfGateways(t *testing.T) {
+	g, err := newGateways(64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxGateways {
+		g.number(decode.Addr{Lo: uint64(i + 1)})
+	}
+	for n := uint32(maxGateways); n > 1; n-- {
+		g.same(n, n-1)
+	}
+	far := func() (steps int) {
+		for n := uint32(maxGateways); g.parent[n] != n; n = g.parent[n] {
+			steps++
+		}
+		return steps
+	}
+	if far() < maxGateways/2 {
+		t.Fatalf("the chain is %d long", far())
+	}
+	for range 12 {
+		if scope := g.scope(maxGateways); scope != gatewayScope|1 {
+			t.Fatalf("scope %x", scope)
+		}
+	}
+	if far() > 1 {
+		t.Errorf("still %d steps after 12 packets", far())
+	}
+}
+
 // inHeader gives p a TCP header that says what its fields say, with the checksum
 // that it has.
 func inHeader(p *decode.Packet) {

@@ -167,8 +167,9 @@ type gateways struct {
 		number uint32
 	}
 	parent []uint32 // by number; 0 is none
-	// behind remembers which gateway an address was seen behind last, for
-	// packets of its owner outside of tunnels. A slot holds one address; the
+	// behind remembers which gateway an address is behind whose packets are also
+	// seen outside of tunnels, for those of them that are first seen there: what
+	// comes from the network's outside. A slot holds one address; the
 	// next one with the same slot takes it over.
 	behind []behindSlot
 }
@@ -213,18 +214,26 @@ func (g *gateways) lookup(a decode.Addr) uint32 {
 	return n
 }
 
+// root returns the first of the names that the gateway of that number has. The way
+// there is halved each time: outer addresses are what a sender likes, and can make
+// a chain of all there are.
 func (g *gateways) root(n uint32) uint32 {
 	for g.parent[n] != n {
+		g.parent[n] = g.parent[g.parent[n]]
 		n = g.parent[n]
 	}
 	return n
 }
 
-// scope returns the scope that the gateway's number stands for, and remembers
-// that the subscriber of the prefix is behind it.
-func (g *gateways) scope(n uint32, prefix uint64) uint32 {
+// scope returns the scope that the gateway's number stands for.
+func (g *gateways) scope(n uint32) uint32 { return gatewayScope | g.root(n) }
+
+// bare notes that a packet of the subscriber of the prefix, seen in front of the
+// gateway, passed outside of its tunnel as well. Nothing less says where bare
+// packets belong: what is in a tunnel its sender has made up as he likes, and one
+// datagram of his must not move another subscriber's packets.
+func (g *gateways) bare(n uint32, prefix uint64) {
 	*g.slot(prefix) = behindSlot{prefix, n}
-	return gatewayScope | g.root(n)
 }
 
 func (g *gateways) slot(prefix uint64) *behindSlot {
