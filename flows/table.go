@@ -287,15 +287,30 @@ func (t *Table) place(word uint64) {
 	t.index[at] = word
 }
 
+// indexHolds is how many flows an index of so many words may hold before it grows:
+// while growing costs little memory, half of that.
+func indexHolds(words uint32) uint32 {
+	if words <= roomyIndex {
+		return words / 2
+	}
+	return words / 4 * 3
+}
+
+// IndexBytes is how long the index of a table gets that holds so many flows.
+func IndexBytes(flows int) int64 {
+	words := uint32(firstIndex)
+	for int64(indexHolds(words)) < int64(flows) {
+		words *= 2
+	}
+	return int64(words) * 8
+}
+
 // packed reports whether one more flow would fill the index beyond three
 // quarters, where probing grows long.
 func (t *Table) packed() bool { return uint32(t.entries) >= (t.mask+1)/4*3 }
 
-// crowded reports whether the index should grow: while that costs little memory,
-// when it is half full.
-func (t *Table) crowded() bool {
-	return t.packed() || t.mask < roomyIndex && uint32(t.entries) >= (t.mask+1)/2
-}
+// crowded reports whether the index should grow.
+func (t *Table) crowded() bool { return uint32(t.entries) >= indexHolds(t.mask+1) }
 
 // grow doubles the index, and reports whether there was memory for it. A table
 // is one of many small ones, so that the pause is short; it ends when the table

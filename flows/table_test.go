@@ -598,3 +598,18 @@ func TestTouch(t *testing.T) {
 	s.tab.Hot(s.tab.Seek(hash)).Touch()
 	s.tab.Hot(s.tab.Seek(^hash)).Touch() // whatever lies there
 }
+
+// TestIndexBytes: the index of a table that has been full is as long as whoever
+// plans the memory is told.
+func TestIndexBytes(t *testing.T) {
+	for _, flows := range []int{16, 32, 33, 1000, 16_384, 16_385, 24_577, 49_152, 49_153} {
+		s := newScene(t, flows)
+		for i := range flows + flows/4 {
+			s.key.Server = addr(uint32(i))
+			s.tab.Segment(&decode.Packet{Time: s.now, Flags: decode.SYN, HeaderLen: 20}, &s.key, Up, s.tab.Hash(&s.key))
+		}
+		if got, want := int64(len(s.tab.index))*8, IndexBytes(flows); s.tab.Len() != flows || got != want {
+			t.Errorf("%d flows: an index of %d bytes, planned %d", s.tab.Len(), got, want)
+		}
+	}
+}

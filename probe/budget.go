@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"sort"
 	"unsafe"
 
 	"github.com/nametap/nametap/flows"
@@ -226,14 +227,11 @@ func divide(memory int64, engines int) budget {
 	}
 }
 
-// flowsIn is how many flows fit into so many bytes. Their index has a power of
-// two of slots, of which at most three quarters are used.
+// flowsIn is how many flows fit into so many bytes, with their index, whose length
+// is a power of two.
 func flowsIn(bytes int64) int {
-	best := int64(0)
-	for slots := int64(64); slots*8 < bytes; slots *= 2 {
-		best = max(best, min((bytes-slots*8)/flowBytes-1, slots/4*3))
-	}
-	return int(best)
+	most := int(bytes / flowBytes)
+	return sort.Search(most, func(n int) bool { return int64(n+2)*flowBytes+flows.IndexBytes(n+1) > bytes })
 }
 
 // presenceIn is how many pairs a set of at most so many bytes holds: three

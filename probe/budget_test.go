@@ -19,11 +19,7 @@ func (b *budget) full(engines int64) int64 {
 		}
 		return slots * presenceSize
 	}
-	index := int64(64)
-	for index/4*3 < int64(b.flows) {
-		index *= 2
-	}
-	part := int64(b.flows+1)*flowBytes + index*8 + int64(b.entries)*entryCost + int64(b.names)*nameCost +
+	part := int64(b.flows+1)*flowBytes + flows.IndexBytes(b.flows) + int64(b.entries)*entryCost + int64(b.names)*nameCost +
 		pairs(b.subscribers) + int64(b.holes)*holesCost + int64(b.hellos)*helloCost + int64(b.dnsStreams)*dnsTCPCost + int64(b.dnsLong)*dnsLongCost
 	part += int64(b.late)*lateSize + int64(b.facts)*learnedCost
 	if engines > 1 {
@@ -50,6 +46,16 @@ func TestPlan(t *testing.T) {
 			if full := b.full(engines); full > memory || full < memory*85/100 {
 				t.Errorf("%d MiB for %d engines: tables add up to %d MiB", memory>>20, engines, full>>20)
 			}
+		}
+	}
+	// Where tables are powers of two long, a budget beside a round one matters.
+	for memory := int64(512 << 20); memory <= 4<<30; memory += 5 << 20 {
+		b, err := plan(memory, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if full := b.full(1); full > memory {
+			t.Errorf("%d MiB: tables add up to %d KiB more", memory>>20, (full-memory)>>10)
 		}
 	}
 	// Streams have a least number of places, and the roster of servers.
