@@ -36,11 +36,16 @@ func (a *partition) keepRecord(f flows.Flow) {
 	}
 }
 
+// room is how many frames more may have something wait. A group ends there, so that
+// what is taken early hangs on the frames alone and not on how they were cut into
+// batches: a pipe delivers them as they come.
+func (e *Engine) room() int { return e.budget.ahead - e.waiting[0] - e.waiting[1] }
+
 // early takes what waits before the step ends, once it may be that of too many
 // frames.
 func (e *Engine) early(frames int) {
 	e.waiting[e.steps&1] += frames
-	if e.waiting[0]+e.waiting[1] >= e.budget.ahead {
+	if e.room() == 0 {
 		e.takeEarly()
 	}
 }

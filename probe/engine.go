@@ -310,7 +310,7 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 		c = e.begin(l)
 	}
 	packets := c.packets[c.n:]
-	n := e.tally(list[:min(len(list), group, len(packets))])
+	n := e.tally(list[:min(len(list), group, len(packets), e.room())])
 	packets = packets[:n]
 	e.decode(list[:n], packets)
 	e.sink += e.dedup.touch(e.marks[:n])
