@@ -31,10 +31,13 @@ const MinMemory = 64 << 20
 // bytes that one entry costs in its table, index included. Tables that are
 // powers of two large are worked out by themselves.
 const (
-	flowBytes    = int64(unsafe.Sizeof(flows.Hot{}) + unsafe.Sizeof(flows.Cold{}))
-	entryCost    = 42 // dnsmap.Map: 41.2
-	nameCost     = 74 // dnsmap.Names, a name of up to 42 characters
+	flowBytes = int64(unsafe.Sizeof(flows.Hot{}) + unsafe.Sizeof(flows.Cold{}))
+	entryCost = 42 // dnsmap.Map: 41.2
+	nameCost  = 74 // dnsmap.Names, a name of up to 42 characters
+	// lateCost is a flow that waits, and what those that are settled in two steps
+	// leave of their servers (lateShare).
 	lateSize     = int64(unsafe.Sizeof(lateFlow{}))
+	lateCost     = lateSize + 2*sightingCost/lateShare
 	presenceSize = int64(unsafe.Sizeof(presenceSlot{}))
 	holesCost    = 136
 	helloCost    = 16<<10 + 256
@@ -50,12 +53,12 @@ const (
 	factSize    = int64(unsafe.Sizeof(fact{})) + nameRoom
 	learnedCost = 4 * factSize
 	inboxCost   = 3 * factSize
-	// sightingSize is that of one; a list may have twice the room it needs.
-	sightingSize          = int64(unsafe.Sizeof(sighting{}))
+	// sightingCost is that of one in a list, which may have twice the room it needs.
+	sightingCost          = 2 * int64(unsafe.Sizeof(sighting{}))
 	leastAhead, mostAhead = 8 << 10, 64 << 10
-	// recordCost is a record with its names, and what a partition keeps of a list
-	// that was longer.
-	recordCost = 2*int64(unsafe.Sizeof(flows.Record{})) + 224
+	// recordCost is a record with its names, what a partition keeps of a list that
+	// was longer, and the sighting that its flow may leave.
+	recordCost = 2*int64(unsafe.Sizeof(flows.Record{})) + 224 + sightingCost
 )
 
 // budget is how many entries each table of one partition may hold.
@@ -67,10 +70,9 @@ type budget struct {
 	facts                        int // of a step
 
 	// of what waits for the end of a step: see early.go
-	ahead int // frames
-	// of flow records, where somebody wants them
-	timedOut    int // flows of a partition and step, 0 without a limit
-	recordsKept int // length of a list of them that is not given up
+	ahead       int // frames
+	timedOut    int // flows of a partition and step
+	recordsKept int // length of a list of records that is not given up
 
 	// of Snapshot.Servings, where somebody wants them
 	served  int // connections followed
@@ -216,9 +218,10 @@ func divide(memory int64, engines int) budget {
 		hellos:      part(10, helloCost, 2),
 		dnsStreams:  part(8, dnsTCPCost, 2),
 		dnsLong:     part(4, dnsLongCost, 1),
-		late:        int(powerOfTwo(permille(4) / partitions / lateSize)),
+		late:        int(powerOfTwo(permille(4) / partitions / lateCost)),
 		facts:       part(6, learned, 64),
-		ahead:       int(min(max(permille(1)/(2*3*sightingSize), leastAhead), mostAhead)),
+		ahead:       int(min(max(permille(1)/(3*sightingCost), leastAhead), mostAhead)),
+		timedOut:    part(1, 2*sightingCost, 16), // of two steps
 		fragments:   int(min(one, maxFragments)),
 		sessions:    sessions,
 		roster:      max(int(roster/2/rosterCost), 1024),

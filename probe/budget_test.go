@@ -21,11 +21,11 @@ func (b *budget) full(engines int64) int64 {
 	}
 	part := int64(b.flows+1)*flowBytes + flows.IndexBytes(b.flows) + int64(b.entries)*entryCost + int64(b.names)*nameCost +
 		pairs(b.subscribers) + int64(b.holes)*holesCost + int64(b.hellos)*helloCost + int64(b.dnsStreams)*dnsTCPCost + int64(b.dnsLong)*dnsLongCost
-	part += int64(b.late)*lateSize + int64(b.facts)*learnedCost
+	part += int64(b.late)*lateCost + 2*int64(b.timedOut)*sightingCost + int64(b.facts)*learnedCost
 	if engines > 1 {
 		part += int64(b.facts) * inboxCost
 	}
-	engine := part*partitions + int64(b.fragments) + gtp.Config{}.ForMemory(b.sessions).Bytes() +
+	engine := part*partitions + 3*int64(b.ahead)*sightingCost + int64(b.fragments) + gtp.Config{}.ForMemory(b.sessions).Bytes() +
 		2*int64(b.roster)*rosterCost + int64(b.sides)*sideCost
 	return engine*engines + pairs(b.allServer) + 3*pairs(b.allServer/8)
 }
@@ -80,7 +80,7 @@ func TestPlanSetsAside(t *testing.T) {
 			}
 			// Two flows a frame, and those that time out in two steps.
 			waiting := 2*int64(b.ahead) + 2*partitions*int64(b.timedOut)
-			records := waiting * engines * recordCost
+			records := waiting * engines * (recordCost - sightingCost) // which full has
 			if engines > 1 {
 				records += batchesAhead * mostHanded * recordCost
 			}

@@ -17,9 +17,10 @@ import (
 //     room for it, and so shows three servers: after so many frames (budget.ahead)
 //     the dispatcher waits until the shards are through with them, and takes what
 //     there is;
-//   - of flows that time out, where somebody wants records, a partition ends so
-//     many in a step (budget.timedOut), the rest in the next ones. Where nobody
-//     does, they leave a sighting of 24 bytes each at most.
+//   - of flows that time out, a partition ends so many in a step (budget.timedOut),
+//     the rest in the next ones: each leaves its record, or a sighting;
+//   - of flows that waited in vain for a late answer, it settles an eighth of those
+//     that may wait in a step (lateShare).
 //
 // Facts of DNS answers have a bound of their own (facts.most).
 

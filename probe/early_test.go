@@ -88,6 +88,62 @@ func TestRecordsAreBounded(t *testing.T) {
 	}
 }
 
+// TestSightingsOfManyAreBounded: flows that time out all at once, or that have all
+// waited in vain for an answer, leave few sightings at a time, and each counts.
+func TestSightingsOfManyAreBounded(t *testing.T) {
+	const count = 50_000
+	silent, spoken := rush(t, count), rush(t, count)
+	data := newGn(t).tcp("10.0.0.1", "198.18.0.1", 40000, 443, "A", 1, 1, "hello")
+	for i := range spoken {
+		b := slices.Clone(data)
+		copy(b[12:20], spoken[i].Data[12:20])
+		spoken[i].Data, spoken[i].WireLen = b, uint32(len(b))
+		if i >= count { // a second's wait, not a time-out's
+			spoken[i].Time -= 97 * second
+		}
+	}
+	for name, list := range map[string][]capture.Frame{"timed out": silent, "waited": spoken} {
+		t.Run(name, func(t *testing.T) {
+			var want string
+			for _, shards := range []int{1, 3} {
+				cfg := config(shards)
+				cfg.Memory, cfg.Dedup = MinMemory, 0
+				var e *Engine
+				most := 0
+				cfg.WatchEvery = step * time.Nanosecond
+				cfg.Watch = func(*Snapshot) { // at the end of each step, before its sightings are taken
+					if shards > 1 {
+						return
+					}
+					n := 0
+					for _, a := range e.parts {
+						n += len(a.sightings[0]) + len(a.sightings[1])
+					}
+					most = max(most, n)
+				}
+				e = newEngine(t, cfg)
+				if err := e.Run(t.Context(), &memory{frames: list, batch: 300}); err != nil {
+					t.Fatal(err)
+				}
+				s := e.Snapshot()
+				if bound := 2 * partitions * max(e.budget.timedOut, e.budget.late/lateShare); shards == 1 && (most < 500 || most > bound) {
+					t.Errorf("%d sightings were waiting, want %d at most", most, bound)
+				}
+				if opened, servers := s.Classes[0].Opened, s.Classes[0].Servers; opened != count+50 || servers < e.budget.allServer/2 {
+					t.Errorf("%d flows, %d servers", opened, servers)
+				}
+				text, _ := json.Marshal(s)
+				if want == "" {
+					want = string(text)
+				}
+				if string(text) != want {
+					t.Errorf("%d shards: another outcome than with one", shards)
+				}
+			}
+		})
+	}
+}
+
 // TestFactsAreBounded: what a flood of answers teaches takes the room it was
 // given, and what found none is counted, whatever the number of shards.
 func TestFactsAreBounded(t *testing.T) {

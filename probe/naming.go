@@ -297,7 +297,15 @@ type lateQueue struct {
 	ring       []lateFlow // a power of two long, and grows as need be
 	head, tail uint32
 	most       int // flows; beyond, the oldest waits no longer
+	left       int // of lateShare in this step
 }
+
+// lateShare is one in how many of those that may wait are settled in a step of a
+// tenth of a second: more than come to the end of their second in it, so that only
+// after a pause some wait longer, and what they leave of their servers is bounded.
+const lateShare = 8
+
+func (q *lateQueue) step() { q.left = max(q.most/lateShare, 1) }
 
 func (q *lateQueue) at(i uint32) *lateFlow { return &q.ring[i&uint32(len(q.ring)-1)] }
 
@@ -318,19 +326,25 @@ func (q *lateQueue) full() bool { return int(q.tail-q.head) == q.most }
 // drainLate is called before anything that is younger than now: flows whose
 // first second is over take the answer that came in it, or stay without.
 func (a *partition) drainLate(now int64) {
-	for a.late.head != a.late.tail && a.late.at(a.late.head).start+lateAnswers < now {
-		a.drainOne()
+	for a.late.left > 0 && a.late.head != a.late.tail && a.late.at(a.late.head).start+lateAnswers < now {
+		if a.drainOne() {
+			a.late.left--
+		}
 	}
 }
 
-// drainOne ends the wait of the flow at the head of the queue.
-func (a *partition) drainOne() {
+// drainOne ends the wait of the flow at the head of the queue, and reports whether
+// it was settled.
+func (a *partition) drainOne() bool {
 	l := a.late.at(a.late.head)
 	a.late.head++
-	if f, ok := a.waiting(l); ok {
-		a.lateAnswer(f)
-		a.unblock(l.record, f)
+	f, ok := a.waiting(l)
+	if !ok {
+		return false
 	}
+	a.lateAnswer(f)
+	a.unblock(l.record, f)
+	return f.Settled()
 }
 
 // answered lets the subscriber's flows that wait take the answer that has just

@@ -52,6 +52,7 @@ type sighting struct {
 
 func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	p := &partition{shard: s, late: lateQueue{most: b.late}, recent: new(recent)}
+	p.late.step()
 	var err error
 	p.names, err = dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(b.names * nameCost), Seed: cfg.Seed})
 	if err != nil {
@@ -296,6 +297,7 @@ func (a *partition) classOf(name dnsmap.NameID) uint8 {
 // advance moves the partition's clock to now, the end of a step.
 func (a *partition) advance(now int64) {
 	a.drainLate(now)
+	a.late.step()
 	a.flows.Advance(now)
 	a.shard.welcome()
 	a.dns.Sweep(now, 1+a.dns.Len()/sweepSteps)

@@ -239,7 +239,11 @@ func TestServingsMissed(t *testing.T) {
 	for i := range n {
 		add(120*second+int64(i)*100_000, i+1) // six seconds of a minute
 	}
-	add(190*second, 1)
+	others := g.answer("9.9.9.9", "10.255.255.1", "example.com", "192.0.2.9", 60)
+	for i := range int64(2 * lateShare) { // flows that waited for an answer are not settled all at once
+		list = append(list, capture.Frame{Time: 190*second + i*step, Data: others, WireLen: uint32(len(others)), Link: decode.LinkRaw})
+	}
+	list = append(list, capture.Frame{Time: 250 * second, Data: others, WireLen: uint32(len(others)), Link: decode.LinkRaw})
 	cfg := config(2)
 	cfg.Memory, cfg.Dedup = MinMemory, 0
 	cfg.Servings, cfg.WatchEvery = true, time.Minute
