@@ -117,8 +117,8 @@ type Half struct {
 
 	// RTTMin, RTTSum and RTTCount are the round-trip samples of the path
 	// beyond the tap in this direction, in microseconds: Half[Up] holds the
-	// server side. The mean takes in the samples up to a sum of 71 minutes
-	// (2^32 microseconds), the minimum all of them. Both are valid if
+	// server side. The sum is modulo 2^32, 71 minutes, which a long transfer
+	// passes: differences of it hold, a mean is Flow.RTTMean. RTTMin is valid if
 	// RTTCount > 0.
 	RTTMin, RTTSum, RTTCount uint32
 
@@ -205,6 +205,10 @@ type Cold struct {
 	Evidence uint8
 	OS       OS
 
+	// rttWraps is how often Half.RTTSum has begun anew, by direction. It stops at
+	// 255, after a sum of twelve days.
+	rttWraps [2]uint8
+
 	// DNSAnswered is when the answer behind DNSName came.
 	DNSAnswered int64
 	// Name, DNSName and SNI are interned names, 0 without one. The flow
@@ -217,6 +221,12 @@ type Cold struct {
 	SYNs, SYNACKs, FINs, RSTs uint32
 
 	Loss [2]Loss // by direction, as Half
+}
+
+// RTTMean returns the mean of the round-trip samples of direction d, in
+// microseconds. It is valid if there is one.
+func (f Flow) RTTMean(d Direction) float64 {
+	return float64(uint64(f.rttWraps[d])<<32|uint64(f.Half[d].RTTSum)) / float64(f.Half[d].RTTCount)
 }
 
 // SYNSeen reports whether the connection's first SYN passed the tap: the flow

@@ -74,7 +74,7 @@ func (f Flow) Record() Record {
 		r.RTTMin[d], r.RTTMean[d] = NoSample, NoSample
 		if h.RTTCount > 0 {
 			r.RTTMin[d] = int64(h.RTTMin)
-			r.RTTMean[d] = float64(h.RTTSum) / float64(h.RTTCount)
+			r.RTTMean[d] = f.RTTMean(Direction(d))
 		}
 	}
 	return r

@@ -1,6 +1,10 @@
 package flows
 
-import "github.com/nametap/nametap/capture/decode"
+import (
+	"math"
+
+	"github.com/nametap/nametap/capture/decode"
+)
 
 // Round-trip times. A segment passes the tap, and so does what answers it; the
 // time between is the round trip of the path beyond the tap. Where both ends
@@ -172,6 +176,19 @@ func (t *Table) echo(f *Hot, p *decode.Packet, dir Direction) {
 // whose echo may have passed unseen.
 func (t *Table) SkipRTT(skip bool) { t.skipRTT = skip }
 
+// giveUpProbes gives up what a flow that has long been silent waits for. It is asked
+// for whenever the flow's slot of the wheel is turned: less than a turn apart, and
+// so, where the time-out allows for such a silence at all, always before 71 minutes
+// have passed, when the time of the probe would seem to be a moment ago. To ask that
+// of each segment would cost them all.
+func (t *Table) giveUpProbes(r uint32) {
+	f := &t.hot[r]
+	if t.timeout(f) > wheelSlots*second && t.wheelNow*second-f.Last > maxRTT*1000 {
+		f.Half[Up].bits &^= probeArmed | halfTrain
+		f.Half[Down].bits &^= probeArmed | halfTrain
+	}
+}
+
 // echoed reports whether p is the answer to the waiting probe, or whether that
 // one was missed.
 func (h *Half) echoed(p *decode.Packet) (answered, missed bool) {
@@ -214,6 +231,17 @@ func (t *Table) sample(f *Hot, h *Half, p *decode.Packet, side Direction) {
 	}
 }
 
+// wrapped counts that the sum of a direction has begun anew. It is so rare that the
+// flow, which is the segment's at hand, is looked for once more.
+//
+//go:noinline
+func (t *Table) wrapped(f *Hot, side Direction) {
+	w := &t.cold[t.find(&f.Key, t.hash)].rttWraps[side]
+	if *w < math.MaxUint8 {
+		*w++
+	}
+}
+
 // observe counts a round-trip time in microseconds.
 func (t *Table) observe(f *Hot, h *Half, us uint32, side Direction) {
 	if us > maxRTT { // too old, or back in time
@@ -222,9 +250,9 @@ func (t *Table) observe(f *Hot, h *Half, us uint32, side Direction) {
 	if h.RTTCount == 0 || us < h.RTTMin {
 		h.RTTMin = us
 	}
-	if sum := h.RTTSum + us; sum >= h.RTTSum {
-		h.RTTSum = sum
-		h.RTTCount++
+	h.RTTCount++
+	if h.RTTSum += us; h.RTTSum < us {
+		t.wrapped(f, side)
 	}
 	if f.flags&flagSettled != 0 {
 		t.cfg.Classes[f.Class].RTT[side].Observe(float64(us)*1e-6, 1)

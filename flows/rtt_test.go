@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"math"
 	"testing"
 
 	"github.com/nametap/nametap/capture/decode"
@@ -295,25 +296,6 @@ func TestRTT(t *testing.T) {
 	})
 }
 
-// The mean stands still when its sum is full; the minimum goes on.
-func TestRTTSumIsFull(t *testing.T) {
-	s := newScene(t, 16)
-	s.open().settle(media)
-	h := &s.tab.Flow(1).Half[Up]
-	h.RTTSum, h.RTTCount = 1<<32-30_000, 100_000
-	s.at(100).data(Up, 9).at(129.999).ack(Down)
-	if h.RTTCount != 100_001 || h.RTTSum != 1<<32-1 {
-		t.Errorf("%d samples of %d, want one more", h.RTTCount, h.RTTSum)
-	}
-	s.at(200).data(Up, 9).at(200.001).ack(Down)
-	if h.RTTCount != 100_001 || h.RTTSum != 1<<32-1 || h.RTTMin != 1 {
-		t.Errorf("%d samples of %d, least %d; want no more, and 1", h.RTTCount, h.RTTSum, h.RTTMin)
-	}
-	if n := s.classes[media].RTT[Up].Count; n != 3 {
-		t.Errorf("the class has %d samples, want 3", n)
-	}
-}
-
 // Samples from before the name are credited with it, each once.
 func TestRTTSettled(t *testing.T) {
 	for _, c := range []struct {
@@ -344,5 +326,59 @@ func TestRTTSettled(t *testing.T) {
 	s.open().at(100).data(Up, 9).at(150).ack(Down).at(200).data(Up, 9).at(240).ack(Down).settle(media)
 	if h := &s.classes[media].RTT[Up]; h.Count != 3 || h.Sum < 0.1199 || h.Sum > 0.1201 {
 		t.Errorf("%d samples of %v s together, want 3 of 0.12", h.Count, h.Sum)
+	}
+}
+
+// TestRTTOfALongTransfer: the samples of more than 71 minutes together have all been
+// counted, and their mean is one of all of them.
+func TestRTTOfALongTransfer(t *testing.T) {
+	s := newScene(t, 16)
+	s.open().settle(media)
+	const samples, rtt = 1000, 9_900_000 // a queue of ten seconds: 165 minutes
+	for range samples {
+		s.data(Up, 100)
+		s.now += rtt * 1000
+		s.advance().ack(Down)
+	}
+	f := s.tab.Flow(s.record())
+	want := (30_000 + samples*float64(rtt)) / (samples + 1)
+	if r := f.Record(); r.RTTSamples[Up] != samples+1 || r.RTTMean[Up] != want {
+		t.Errorf("%d samples with a mean of %.0f us, want %d with %.0f", r.RTTSamples[Up], r.RTTMean[Up], samples+1, want)
+	}
+	if n := s.classes[media].RTT[Up].Count; n != samples+1 {
+		t.Errorf("the class has %d samples", n)
+	}
+	// Settled only now, the class would get them all at their mean.
+	s.tab.Flow(s.record()).flags &^= flagSettled
+	s.tab.Settle(s.record(), chat)
+	if h := &s.classes[chat].RTT[Up]; h.Count != samples+1 || math.Abs(h.Sum*1e6/want-samples-1) > 1 {
+		t.Errorf("the class has %d samples with a sum of %g s", h.Count, h.Sum)
+	}
+}
+
+// TestProbeOfLongAgo: what answers a segment 71 minutes and a moment later, when the
+// time in microseconds has come round, is no sample. With and without a clock that
+// moved on in between.
+func TestProbeOfLongAgo(t *testing.T) {
+	const round, moment = 1 << 32 * 1000, 50_000_000
+	for name, steps := range map[string]int64{"each second": round / second, "twice": 2, "at once": 1} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, 16)
+			s.short = true
+			s.open().settle(slow).at(3000).data(Up, 100).data(Up, 100).data(Up, 100)
+			start := s.now
+			for i := range steps {
+				s.now = start + (round+moment)/steps*(i+1)
+				s.advance()
+			}
+			s.ack(Down)
+			if s.carried == 0 {
+				t.Error("the acknowledgment was not plain")
+			}
+			s.want("open up.rtts=1 up.sum=30000 down.rtts=1")
+			s.data(Up, 100)
+			s.now += 40_000_000
+			s.ack(Down).want("open up.rtts=2 up.sum=70000 down.rtts=1")
+		})
 	}
 }

@@ -277,7 +277,7 @@ func (t *Table) Settle(r uint32, class uint8) {
 		if h.RTTCount > 0 {
 			// What came before the name is nearly always the handshake's one
 			// sample; of several the mean stands for each.
-			c.RTT[d].Observe(float64(h.RTTSum)/float64(h.RTTCount)*1e-6, uint64(h.RTTCount))
+			c.RTT[d].Observe(f.RTTMean(Direction(d))*1e-6, uint64(h.RTTCount))
 		}
 	}
 	move(&held.SYN, &c.SYN, uint64(f.SYNs))

@@ -513,6 +513,7 @@ func (t *Table) turn(slot uint16, sec int64) {
 		next := t.cold[r].next
 		switch {
 		case t.due(r) >= sec:
+			t.giveUpProbes(r)
 			t.unlink(r)
 			t.schedule(r)
 		case t.mayEnd > 0:
