@@ -500,3 +500,55 @@ func TestMergeOfTwoThatAreFull(t *testing.T) {
 	c.want("dropped", c.tab.counters.EndpointsDropped > 0, true)
 	c.want("the endpoint that showed it", c.scope(sgwu, k), c.scope(pgwu, k+0x200))
 }
+
+// TestModifyMakesRoom: where a Modify Bearer that is about two connections of one UE
+// needs room for an endpoint of the second, the first, which the message is about
+// too, does not make it; where nobody else can, nothing is left of it.
+func TestModifyMakesRoom(t *testing.T) {
+	mme, sgw := Addr{0, v4Prefix | 1}, Addr{0, v4Prefix | 2}
+	for _, c := range []struct {
+		name    string
+		others  int  // sessions that could make room
+		carried bool // packets of the second's user were seen: it goes last
+		evicted bool // the first has to go
+	}{{"another makes it", 1, false, false}, {"the first has to", 0, true, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			tab, err := New(Config{Sessions: 8})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tab.Close()
+			tab.Advance(1_700_000_000e9)
+			connection := func(imsi Digits, ebi uint8, id uint64) uint32 {
+				s := tab.create(V2)
+				tab.sessions[s].IMSI, tab.sessions[s].EBI = imsi, ebi
+				tab.setControl(s, &Endpoint{Addr: sgw, ID: id, slot: slotCtlSGWAccess})
+				tab.setControl(s, &Endpoint{Addr: mme, ID: id + 1, slot: slotCtlAccess})
+				tab.claim(s, &Endpoint{Addr: sgw, ID: id + uint64(ebi), slot: slotSGWAccess, Bearer: ebi})
+				return s
+			}
+			first, second := connection(7, 5, 100), connection(7, 6, 100)
+			tab.Advance(tab.now + 1e9)
+			for range c.others {
+				connection(8, 5, 500)
+			}
+			tab.sessions[second].set(flagCarried, c.carried)
+			tab.control.max = tab.control.n
+			tab.Advance(tab.now + 1e9)
+			ask := &Message{Version: V2, Type: 34, Seq: 1, TEID: 100, NumBearers: 3, NumEndpoints: 1, RAT: 6}
+			ask.Bearers[1], ask.Bearers[2] = Bearer{EBI: 5}, Bearer{EBI: 6}
+			ask.Endpoints[0] = Endpoint{Addr: mme, ID: 300, slot: slotCtlPGW, Bearer: 6, context: 2}
+			tab.handle(ask, &packet{src: mme, dst: sgw, sport: 2123, dport: 2123, sum: 1})
+			tab.handle(&Message{Version: V2, Type: 35, Seq: 1, TEID: 101, Cause: 16, NumBearers: 1}, &packet{src: sgw, dst: mme, sport: 2123, dport: 2123, sum: 2})
+			if bad := tab.invariants(); bad != "" {
+				t.Error(bad)
+			}
+			if gone := tab.sessions[first].state == stateFree; gone != c.evicted || !gone && tab.sessions[first].RAT != 6 {
+				t.Errorf("the first is gone: %v, want %v; %+v", gone, c.evicted, tab.sessions[first])
+			}
+			if tab.counters.Evicted != 1 || tab.sessions[second].state != stateActive || tab.control.counts[second] != 3 {
+				t.Errorf("%d evicted; the second has %d endpoints", tab.counters.Evicted, tab.control.counts[second])
+			}
+		})
+	}
+}

@@ -115,12 +115,15 @@ func (t *Table) modify(x *exchange, answer *Message, op operation) {
 		bindBearers(ask, answer)
 	}
 	def := t.parties(x, answer, defaultBearer(ask, op))
+	if def != 0 {
+		t.sessions[def].seen = t.clock // others are to make room for its endpoints
+	}
 	parts := [2]*Message{ask, answer}
 	known := false
 	for p, m := range parts {
 		for i := range m.Endpoints[:m.NumEndpoints] {
 			e := &m.Endpoints[i]
-			s := t.ownerOf(x, answer, e, def, op)
+			s := t.stillActive(t.ownerOf(x, answer, e, def, op))
 			t.owners[p][i] = s
 			known = known || s != 0
 			if s != 0 {
@@ -132,12 +135,22 @@ func (t *Table) modify(x *exchange, answer *Message, op operation) {
 		t.counters.UnknownSession++
 		return
 	}
+	def = t.stillActive(def)
 	if def != 0 {
 		t.touch(def, parts)
 	}
 	t.removeBearers(ask, def)
 	t.replace(parts)
 	t.rollback(x) // what was announced and not granted
+}
+
+// stillActive returns s, or 0 where it had to make room for an endpoint that the
+// same message gave to another session.
+func (t *Table) stillActive(s uint32) uint32 {
+	if t.sessions[s].state != stateActive {
+		return 0
+	}
+	return s
 }
 
 func (t *Table) touch(s uint32, parts [2]*Message) {
