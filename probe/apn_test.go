@@ -12,6 +12,16 @@ import (
 // to the classes, whatever the number of shards.
 func TestAPNClasses(t *testing.T) {
 	list := frames(t, "quiet-hour", synth.Options{Seed: 3, Subscribers: 200, Duration: 5 * time.Minute, Encapsulation: "gtpu"})
+	// A segment that is SYN and RST at once, of a flow that is settled and of one that
+	// is not.
+	g := newGn(t)
+	g.now = list[len(list)-1].Time + second
+	for i, flags := range []string{"A", "SR", "S", "SR"} {
+		s := &session{g: g, sgw: "192.0.2.1", pgw: "192.0.2.2", up: 1, down: 2}
+		s.uplink(g.tcp("10.9.9.9", server, 40000+i/2, 5222, flags, 1, 0, "hello"[:5-5*(i%2)]))
+		g.wait(2 * time.Second)
+	}
+	list = append(list, g.list...)
 	for _, shards := range []int{1, 3} {
 		cfg := config(shards)
 		cfg.APNs = []string{"internet"}

@@ -83,6 +83,8 @@ func (g *gn) tcp(src, dst string, sport, dport int, flags string, seq, ack uint3
 			s.ACK = true
 		case 'F':
 			s.FIN = true
+		case 'R':
+			s.RST = true
 		}
 	}
 	if err := s.SetNetworkLayerForChecksum(ip.(gopacket.NetworkLayer)); err != nil {

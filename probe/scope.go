@@ -276,9 +276,10 @@ func (c *APNCounters) count(p *decode.Packet, dir flows.Direction, ev flows.Even
 	if ev&flows.Opened != 0 {
 		c.Flows++
 	}
+	if p.Flags&decode.RST != 0 {
+		c.RST++ // beside a SYN as well, as a flow counts it
+	}
 	switch {
-	case p.Flags&decode.RST != 0:
-		c.RST++
 	case p.Flags&(decode.SYN|decode.ACK) == decode.SYN:
 		c.SYN++
 	case p.Flags&decode.SYN != 0:
@@ -322,9 +323,10 @@ func (c *APNClassCounters) count(p *decode.Packet, dir flows.Direction, ev flows
 	if ev&flows.NowCarried != 0 {
 		c.Carried++
 	}
+	if p.Flags&decode.RST != 0 {
+		c.RST++ // beside a SYN as well, as a flow counts it
+	}
 	switch {
-	case p.Flags&decode.RST != 0:
-		c.RST++
 	case p.Flags&(decode.SYN|decode.ACK) == decode.SYN:
 		c.SYN++
 	case p.Flags&decode.SYN != 0:
