@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,12 +35,18 @@ that day; the metrics' own clock is the wall's. Ctrl-C ends it.`,
 			if err := d.check(); err != nil {
 				return err
 			}
-			if d.speed <= 0 {
+			if math.IsNaN(d.speed) || d.speed <= 0 || math.IsInf(d.speed, 0) {
 				return usagef("--speed is above 0, not %g", d.speed)
 			}
 			generator, err := p.generator()
 			if err != nil {
 				return err
+			}
+			if !cmd.Flags().Changed("skip") {
+				d.skip = lead(generator)
+			}
+			if whole := generator.End().Sub(generator.Start()); d.skip < 0 || d.skip >= whole {
+				return usagef("--skip is at least 0 and less than %s, which is how long the scenario lasts, not %s", hours(whole), hours(d.skip))
 			}
 			d.scenario = p.scenario
 			return d.run(cmd.Context(), generator, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -47,9 +55,9 @@ that day; the metrics' own clock is the wall's. Ctrl-C ends it.`,
 	p.register(cmd, "outage-2014")
 	f := cmd.Flags()
 	f.Float64Var(&d.speed, "speed", 360, "how many times faster than real")
-	f.DurationVar(&d.skip, "skip", -1, "begin so far into the scenario, at full speed (default: up to four hours before its first event)")
+	f.DurationVar(&d.skip, "skip", 0, "begin so far into the scenario, at full speed (default: up to four hours before its first event)")
 	f.StringVar(&d.listen, "listen", "127.0.0.1:9108", "serve HTTP on `ADDR`")
-	d.register(cmd)
+	d.registerEngine(cmd)
 	d.registerWatch(cmd)
 	return cmd
 }
@@ -81,11 +89,7 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	skip := d.skip
-	if skip < 0 {
-		skip = lead(g)
-	}
-	source := demo.NewSource(g, d.speed, skip)
+	source := demo.NewSource(g, d.speed, d.skip)
 	b := readBuildInfo()
 	collector := metrics.New(engine.Snapshot, metrics.Config{
 		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: source.Interfaces(),
@@ -97,7 +101,7 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	d.announce(stdout, g, skip, server.Addr())
+	d.announce(stdout, g, server.Addr())
 	stop := context.AfterFunc(ctx, func() { _ = source.Close() })
 	defer stop()
 	server.SetReady(true)
@@ -123,18 +127,32 @@ func lead(g *synth.Generator) time.Duration {
 	return max(events[0].At-4*time.Hour, 0)
 }
 
+// hours writes a duration without the units that are 0 at its end.
+func hours(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
 // announce says where to look and what will happen when.
-func (d *showcase) announce(w io.Writer, g *synth.Generator, skip time.Duration, addr string) {
-	wall := func(at time.Duration) time.Duration {
-		return time.Duration(float64(at-skip) / d.speed).Round(time.Second)
+func (d *showcase) announce(w io.Writer, g *synth.Generator, addr string) {
+	when := func(at time.Duration) string {
+		if at < d.skip {
+			return "before"
+		}
+		return fmt.Sprintf("in %v", time.Duration(float64(at-d.skip)/d.speed).Round(time.Second))
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	say("  page      http://%s/\n  metrics   http://%s/metrics\n\n", addr, addr)
 	say("Scenario %s: %d subscribers, simulated; %g times real time.\n\n", d.scenario, g.Subscribers(), d.speed)
 	say("What will happen:\n")
 	for _, m := range g.Milestones() {
-		say("  in %-8v %s (%s)\n", wall(m.At), m.What, g.Start().Add(m.At).Format("2 January 2006 15:04 UTC"))
+		say("  %-11s %s (%s)\n", when(m.At), m.What, g.Start().Add(m.At).Format("2 January 2006 15:04 UTC"))
 	}
-	say("  in %-8v the scenario ends\n\n", wall(g.End().Sub(g.Start())))
+	say("  %-11s the scenario ends\n\n", when(g.End().Sub(g.Start())))
 	say("Its numbers are those of a measurement study of 2014 (P. Fiadino, Vivisecting\nWhatsApp in Cellular Networks); nametap synth show %s says which.\n", d.scenario)
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/nametap/nametap/report"
 )
 
-// settings are the flags that run and analyze share.
+// settings are the flags that run, analyze and their like share.
 type settings struct {
 	rules        string
 	subscribers  prefixes
@@ -47,7 +47,21 @@ type settings struct {
 	hasher atomic.Pointer[gtp.Hasher]
 }
 
+// register registers all of them: those of the engine, and those of where packets
+// come from and records go to.
 func (s *settings) register(cmd *cobra.Command) {
+	s.registerEngine(cmd)
+	f := cmd.Flags()
+	f.StringVar(&s.ids, "subscriber-ids", "pseudonym", "subscriber addresses in what is written: pseudonym or address")
+	f.StringVar(&s.pseudonymKey, "pseudonym-key", "", "key `FILE` of the pseudonyms (default: one is made in the user's configuration directory)")
+	f.StringVar(&s.flows, "flows", "", "write a record of each finished flow to `PATH`, as JSON Lines; - is standard output")
+	f.StringVar(&s.ping, "ping", "", "every 10 s of packet time, write round-trip times and losses of each class and its groups of servers to `PATH`: JSON Lines, or CSV where it ends in .csv")
+	f.StringVar(&s.filter, "filter", "", "pcap-filter `EXPR`, where libpcap is compiled in")
+}
+
+// registerEngine registers what decides how packets are worked.
+func (s *settings) registerEngine(cmd *cobra.Command) {
+	s.ids = "pseudonym"
 	s.subscribers = probe.DefaultSubscribers()
 	s.evidence = classify.DefaultCascade()
 	s.memory = bytesize(max(systemMemory()/4>>20<<20, probe.MinMemory))
@@ -58,17 +72,12 @@ func (s *settings) register(cmd *cobra.Command) {
 	f.Var(&s.evidence, "evidence", "which evidence may name a flow, strongest first")
 	f.DurationVar(&s.dnsGrace, "dns-grace", 10*time.Second, "added to every TTL")
 	f.DurationVar(&s.dnsStale, "dns-stale", 6*time.Hour, "how long past its validity an answer may still name a flow")
-	f.StringVar(&s.ids, "subscriber-ids", "pseudonym", "subscriber addresses in what is written: pseudonym or address")
-	f.StringVar(&s.pseudonymKey, "pseudonym-key", "", "key `FILE` of the pseudonyms (default: one is made in the user's configuration directory)")
 	f.DurationVar(&s.dedup, "dedup", 10*time.Millisecond, "how long after a packet an equal one is its copy, from a second mirror port or tap point; 0 counts copies too")
 	f.StringSliceVar(&s.apns, "apn", nil, "count tunnelled traffic of this access point `NAME` by itself; repeatable, others fold into one")
 	f.BoolVar(&s.vlanScopes, "vlan-scopes", false, "each VLAN is an address space of its own")
 	f.StringVar(&s.tac, "tac", "", "operating systems by type allocation code: CSV `FILE` with lines such as 35331105,android")
 	f.IntVar(&s.shards, "shards", runtime.GOMAXPROCS(0), "worker goroutines; the output does not depend on it")
 	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G")
-	f.StringVar(&s.flows, "flows", "", "write a record of each finished flow to `PATH`, as JSON Lines; - is standard output")
-	f.StringVar(&s.ping, "ping", "", "every 10 s of packet time, write round-trip times and losses of each class and its groups of servers to `PATH`: JSON Lines, or CSV where it ends in .csv")
-	f.StringVar(&s.filter, "filter", "", "pcap-filter `EXPR`, where libpcap is compiled in")
 }
 
 // registerServers registers what tells servers apart, where the passive ping is
