@@ -146,8 +146,12 @@ type Event struct {
 	// RecoveryEnd is when the storm of reconnects after the event was over; 0
 	// without one.
 	RecoveryEnd int64 `json:"recovery_end_ns"`
-	// Reasons are the signals that spoke, in words.
-	Reasons []string `json:"reasons"`
+	// Reasons are the signals that spoke, in words. Their figures are those of
+	// the bin of the length Width in which most of them spoke, which is not how
+	// things stand later; ReasonsFrom is when it began, 0 for the tap's events,
+	// whose reasons have no figures.
+	Reasons     []string `json:"reasons"`
+	ReasonsFrom int64    `json:"reasons_from_ns"`
 }
 
 // Depth is the share of the expected downlink bytes that was missing.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestBadState(t *testing.T) {
@@ -95,5 +96,80 @@ func TestConfirmation(t *testing.T) {
 				t.Errorf("told %v after step %v, want one that begins with step %d, after %d", told, at, first+tt.start, first+tt.told-1)
 			}
 		})
+	}
+}
+
+// TestStorm: a storm of reconnects after an event is told of, also where it has
+// passed before it is sure that the event is over; without one the event is over
+// and that is that.
+func TestStorm(t *testing.T) {
+	const usual, first = 100, 44 // flows a step; the outage's first step
+	tests := []struct {
+		name  string
+		after []uint64 // flows in the steps after the outage
+		end   int      // step at which the recovery ends, counted from the first of after; 0: there is none
+	}{
+		{"none", []uint64{100, 101, 99, 100, 100, 100, 100, 100}, 0},
+		{"a few more than usual", []uint64{115, 110, 105, 100, 100, 100, 100, 100}, 0},
+		{"gone before the event is over", []uint64{250, 100, 100, 100, 100, 100, 100, 100}, 1},
+		{"a little longer", []uint64{250, 250, 200, 100, 100, 100, 100, 100}, 3},
+		{"a pause in it", []uint64{250, 100, 100, 200, 200, 100, 100, 100, 100, 100}, 5},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := New()
+			for i := range first - 2 {
+				steps(d, 2+i, usual, usual)
+			}
+			told, _ := steps(d, first, 3*usual, 0, 0, 0, 0, 0, 0)
+			if len(told) != 1 {
+				t.Fatalf("told of %+v", told)
+			}
+			over := first + 6
+			for i, n := range tt.after {
+				more, _ := steps(d, over+i, n, n)
+				told = append(told, more...)
+			}
+			states := 2
+			if tt.end != 0 {
+				states = 3
+			}
+			if len(told) != states || told[1].End == 0 || told[1].RecoveryEnd != 0 {
+				t.Fatalf("told of %+v", told)
+			}
+			want := int64(0)
+			if tt.end != 0 {
+				want = int64(over+tt.end) * int64(Hop)
+			}
+			if last := told[len(told)-1]; last.RecoveryEnd != want {
+				t.Errorf("recovered at step %d after the outage, want %d", last.RecoveryEnd/int64(Hop)-int64(over), tt.end)
+			}
+		})
+	}
+}
+
+// TestReasonsSayWhen: the figures in words are those of one bin, and the event says
+// of which.
+func TestReasonsSayWhen(t *testing.T) {
+	const usual, first = 100, 44
+	d := New()
+	for i := range first - 2 {
+		steps(d, 2+i, usual, usual)
+	}
+	told, at := steps(d, first, 15*usual, 0, 0, 0, 0)
+	more, _ := steps(d, first+4, 2*usual, 0, 0, 0, 0, 0, 0)
+	again, _ := steps(d, first+10, usual, usual, usual, usual, usual, usual)
+	told = append(append(told, more...), again...)
+	if len(told) != 2 || len(at) != 1 {
+		t.Fatalf("told of %+v", told)
+	}
+	worst := int64(at[0]-1) * int64(Hop) // the bin that ends with the step that told
+	for _, e := range told {
+		if !strings.HasPrefix(e.Reasons[0], "14.9 times") || e.ReasonsFrom != worst {
+			t.Errorf("%q from %v after the start, want the bin that begins %v after it", e.Reasons, time.Duration(e.ReasonsFrom-e.Start), time.Duration(worst-e.Start))
+		}
+	}
+	if told[1].Attempts > 8 {
+		t.Errorf("%.1f times the attempts in the mean of it all", told[1].Attempts)
 	}
 }

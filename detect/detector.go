@@ -58,10 +58,16 @@ type incidentKey struct{ App, Group string }
 // incident is an event in the making.
 type incident struct {
 	Event Event `json:"event"`
-	Quiet int   `json:"quiet"` // steps in a row without an alarm
-	// QuietStart is the first of them.
+	// Quiet is how many bins in a row were without an alarm, QuietStart when the
+	// first of them began.
+	Quiet      int   `json:"quiet"`
 	QuietStart int64 `json:"quiet_start"`
-	Bins       int   `json:"bins"`
+	// Calm and CalmStart are the same of bins without a storm, since the first
+	// without an alarm. Stormy says that there was one with.
+	Calm      int   `json:"calm"`
+	CalmStart int64 `json:"calm_start"`
+	Stormy    bool  `json:"stormy"`
+	Bins      int   `json:"bins"`
 	// Sums over the event's bins.
 	Up, Down, ExpectedUp, ExpectedDown    float64
 	Attempts, ExpectedAttempts            float64
@@ -226,7 +232,7 @@ func (d *Detector) gap() {
 		x.Run, x.Recovery, x.Slow, x.Half = 0, 0, slow{}, Bin{}
 	}
 	for _, i := range d.incidents {
-		i.Quiet = 0
+		i.Quiet, i.Calm = 0, 0
 	}
 }
 
@@ -411,15 +417,17 @@ func (d *Detector) proceed(b *bin, at incidentKey, alarmed []Key, changed []Even
 	if !going {
 		if i.Quiet == 0 {
 			i.QuietStart = b.start
+			i.Stormy, i.Calm = false, 0
 		}
 		i.Quiet++
+		i.weather(b, d.storm(app))
 		if i.Quiet >= confirmSteps && i.Bins == 0 {
 			delete(d.incidents, at) // over before it was one
 			return changed
 		}
 		if i.Quiet >= confirmSteps {
 			i.Event.End = i.QuietStart
-			i.Recovering = d.storm(app)
+			i.Recovering = i.Stormy // also where it is over already
 			d.setRecovery(at)
 			changed = append(changed, i.result())
 			if !i.Recovering {
@@ -467,7 +475,7 @@ func (d *Detector) describe(b *bin, at incidentKey, i *incident, app *series, al
 			spoke = n
 			if n > i.Signals {
 				i.Signals = n
-				i.Event.Reasons = x.j.reasons(&x.now)
+				i.Event.Reasons, i.Event.ReasonsFrom = x.j.reasons(&x.now), b.start
 			}
 		}
 		if x.j.answeredLoss > 0.5*x.j.loss && x.j.answeredLoss >= leastLoss {
@@ -480,7 +488,7 @@ func (d *Detector) describe(b *bin, at incidentKey, i *incident, app *series, al
 		}
 	}
 	if len(i.Event.Reasons) == 0 {
-		i.Event.Reasons = []string{"a little less success and more attempts, for an hour and longer"}
+		i.Event.Reasons, i.Event.ReasonsFrom = []string{"a little less success and more attempts, for an hour and longer"}, b.start
 	}
 	if d.othersFail(at.Group, &app.j) {
 		i.OtherFails++
@@ -575,9 +583,10 @@ func (i *incident) confidence() float64 {
 	return max(0.1, min(c, 0.95))
 }
 
-// storm says that clients come back all at once.
+// storm says that clients come back all at once: more of them than chance brings.
 func (d *Detector) storm(app *series) bool {
-	return app.j.ok && float64(app.now.Attempts) >= leastSurge*app.j.expectedAttempts
+	tried, usual := float64(app.now.Attempts), app.j.expectedAttempts
+	return app.j.ok && tried >= leastSurge*usual && (usual == 0 || poissonZ(tried, usual) >= zStay)
 }
 
 // setRecovery marks the app's series, in which attempts may be high for a while
@@ -592,14 +601,14 @@ func (d *Detector) setRecovery(at incidentKey) {
 
 // recover follows the storm of reconnects to its end.
 func (d *Detector) recover(b *bin, at incidentKey, i *incident, app *series, changed []Event) []Event {
-	if app.Recovery > 1 && d.storm(app) {
-		i.Quiet = 0
-		return changed
-	}
-	if i.Quiet++; i.Quiet < confirmSteps && app.Recovery > 1 {
+	i.weather(b, d.storm(app))
+	if i.Calm < confirmSteps && app.Recovery > 1 {
 		return changed
 	}
 	i.Event.RecoveryEnd = b.newer
+	if i.Calm > 0 {
+		i.Event.RecoveryEnd = i.CalmStart
+	}
 	for k, x := range d.series {
 		if k.App == at.App && k.Group == at.Group {
 			x.Recovery = 0
@@ -607,6 +616,19 @@ func (d *Detector) recover(b *bin, at incidentKey, i *incident, app *series, cha
 	}
 	delete(d.incidents, at)
 	return append(changed, i.result())
+}
+
+// weather notes whether a bin after the event is one of a storm. The storm may
+// have passed before it is sure that the event is over.
+func (i *incident) weather(b *bin, storm bool) {
+	if storm {
+		i.Stormy, i.Calm = true, 0
+		return
+	}
+	if i.Calm == 0 {
+		i.CalmStart = b.start
+	}
+	i.Calm++
 }
 
 // forget makes the series learn anew.

@@ -541,6 +541,9 @@ func (d *drawer) outage(s *OutageSection) []block {
 			who += " (" + strings.Join(e.Classes, ", ") + ")"
 		}
 		why := strings.Join(e.Reasons, "; ")
+		if e.ReasonsFrom != "" {
+			why = "in the five minutes from " + e.ReasonsFrom[11:19] + ": " + why
+		}
 		if !e.Calibrated {
 			why += " · uncalibrated"
 		}

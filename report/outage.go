@@ -41,6 +41,7 @@ type EventEntry struct {
 	SuccessDuring float64  `json:"success_during"`
 	RecoveryEnd   string   `json:"recovery_end"`
 	Reasons       []string `json:"reasons"`
+	ReasonsFrom   string   `json:"reasons_from"` // the five minutes that their figures are of; empty: they have none
 	start, end    int64
 }
 
@@ -206,6 +207,9 @@ func (c *Collector) event(e *detect.Event) EventEntry {
 	}
 	out.end = end
 	out.Minutes = round(time.Duration(end - e.Start).Minutes())
+	if e.ReasonsFrom != 0 {
+		out.ReasonsFrom = stamp(e.ReasonsFrom)
+	}
 	if e.RecoveryEnd != 0 {
 		out.RecoveryEnd = stamp(e.RecoveryEnd)
 	}

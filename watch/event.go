@@ -67,6 +67,7 @@ type eventJSON struct {
 	SuccessBefore   float64  `json:"success_before"`
 	SuccessDuring   float64  `json:"success_during"`
 	Reasons         []string `json:"reasons"`
+	ReasonsFrom     *string  `json:"reasons_from"`
 }
 
 // MarshalJSON writes the event as the events file and the API have it.
@@ -78,7 +79,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Confidence: round(e.Confidence), Calibrated: e.Calibrated,
 		UplinkResidue: round(e.ResidueUp), DownlinkResidue: round(e.ResidueDown), AttemptsFactor: round(e.Attempts),
 		SuccessBefore: round(e.SuccessBefore), SuccessDuring: round(e.Success),
-		Reasons: list(e.Reasons),
+		Reasons: list(e.Reasons), ReasonsFrom: stampOrNil(e.ReasonsFrom),
 	})
 }
 

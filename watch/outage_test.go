@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 // TestOutage2014 watches the day of the great outage through the real engine:
 // it is found within ten minutes of its start, called what it was, and nothing
-// else is.
+// else is; and so is the storm of reconnects after it.
 func TestOutage2014(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a day of traffic takes some seconds")
@@ -67,7 +68,17 @@ func TestOutage2014(t *testing.T) {
 			t.Errorf("called %s of %s", e.Verdict, e.App)
 		}
 	}
-	if found.End == 0 {
-		t.Error("it has no end")
+	// The scenario announces a storm of reconnects: the program sees it.
+	var states []string
+	for _, e := range told {
+		states = append(states, e.State())
+	}
+	if got := strings.Join(states, " "); got != "lasts over recovered" {
+		t.Errorf("told of states %s", got)
+	}
+	if storm := time.Duration(found.RecoveryEnd - found.End); storm <= 0 || storm > time.Hour {
+		t.Errorf("the storm lasted %v", storm)
+	} else {
+		t.Logf("the storm lasted %v", storm)
 	}
 }

@@ -530,7 +530,7 @@ func TestEventJSON(t *testing.T) {
 	}
 	want := `{"id":"` + e.ID() + `","state":"lasts","verdict":"app-failure","app":"whatsapp","classes":[],"group":"",` +
 		`"start":"2014-02-18T12:00:00Z","detected":"2014-02-18T12:10:00Z","end":null,"recovery_end":null,"confidence":0,"calibrated":false,` +
-		`"uplink_residue":0,"downlink_residue":0.1235,"attempts_factor":0,"success_before":0,"success_during":0,"reasons":[]}`
+		`"uplink_residue":0,"downlink_residue":0.1235,"attempts_factor":0,"success_before":0,"success_during":0,"reasons":[],"reasons_from":null}`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
 	}

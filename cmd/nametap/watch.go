@@ -117,10 +117,15 @@ func (l *lookout) tell(e watch.Event) {
 		what = "the tap is blind"
 	}
 	if e.End != 0 {
-		what, level = what+": over", slog.LevelInfo
+		what, level = what+": "+e.State(), slog.LevelInfo
 	}
-	l.log.Log(context.Background(), level, what, "app", e.App, "group", e.Group, "verdict", e.Verdict, "classes", e.Classes,
-		"start", watch.Stamp(e.Start), "reasons", e.Reasons)
+	attributes := []any{
+		"app", e.App, "group", e.Group, "verdict", e.Verdict, "classes", e.Classes, "start", watch.Stamp(e.Start), "reasons", e.Reasons,
+	}
+	if e.ReasonsFrom != 0 {
+		attributes = append(attributes, "reasons_from", watch.Stamp(e.ReasonsFrom))
+	}
+	l.log.Log(context.Background(), level, what, attributes...)
 	if l.events == nil {
 		return
 	}
