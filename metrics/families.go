@@ -200,7 +200,7 @@ var sections = []section{
 			func(c *flows.Counters) *flows.Histogram { return &c.Throughput[flows.Down] }),
 		{
 			name: "transfer_experience_total", kind: counter, labels: with("rating"),
-			help: "Transfers that ended, by how their duration is felt: good up to 20 s, acceptable up to 40 s, bad beyond. Classes of sessions stay at 0.",
+			help: "Transfers that ended, by how their duration is felt: good up to 20 s, acceptable up to 40 s, bad beyond. Apps and devices that keep a connection open after the transfer, or use it for several, look slower than they are. Classes of sessions stay at 0.",
 			emit: func(e *emitter, s *probe.Snapshot) {
 				for i := range s.Classes {
 					c := &s.Classes[i]

@@ -8,10 +8,19 @@ import (
 
 // port is one of the interfaces that the tap delivers to.
 type port struct {
+	name     string
+	readings []reading // of about the last window, oldest first
+
 	packets uint64  // all that it delivered
 	heard   int64   // packet time at which it was last seen to deliver
 	share   float64 // of the packets of all, over about the last hour
 	missed  float64 // packets that were to be expected of it since then
+}
+
+// reading is what an interface had counted at a time.
+type reading struct {
+	at                    int64
+	packets, bytes, drops uint64
 }
 
 const (
@@ -28,7 +37,8 @@ const (
 // hearPorts takes over what each port delivered in a fine bin.
 func (w *Watcher) hearPorts(interfaces []capture.InterfaceStats) {
 	for len(w.ports) < len(interfaces) {
-		p := port{packets: interfaces[len(w.ports)].Packets, heard: w.now}
+		i := &interfaces[len(w.ports)]
+		p := port{name: i.Name, packets: i.Packets, heard: w.now}
 		w.ports = append(w.ports, p)
 	}
 	var all uint64
@@ -37,6 +47,7 @@ func (w *Watcher) hearPorts(interfaces []capture.InterfaceStats) {
 	}
 	for i := range interfaces {
 		p := &w.ports[i]
+		p.read(&interfaces[i], w.now)
 		came := interfaces[i].Packets - min(p.packets, interfaces[i].Packets)
 		p.packets = interfaces[i].Packets
 		if came > 0 {
@@ -50,6 +61,68 @@ func (w *Watcher) hearPorts(interfaces []capture.InterfaceStats) {
 	}
 }
 
+// read notes what the interface has counted by now, and forgets what is older than
+// the window.
+func (p *port) read(s *capture.InterfaceStats, now int64) {
+	r := reading{at: now, packets: s.Packets, bytes: s.Bytes}
+	for _, n := range s.Drops {
+		r.drops += n
+	}
+	p.readings = append(p.readings, r)
+	old := 0
+	for old < len(p.readings)-2 && p.readings[old+1].at <= now-int64(window) {
+		old++
+	}
+	p.readings = append(p.readings[:0], p.readings[old:]...)
+}
+
+// silent says that the port had its part of the packets and delivers none, while
+// others go on.
+func (p *port) silent(now int64) bool {
+	return p.share >= leastPortShare && p.missed >= leastMissed && now-p.heard > int64(portSilence)
+}
+
+// Port is one of the interfaces that the tap delivers to: rates over the last five
+// minutes, and counts since the start.
+type Port struct {
+	Name string `json:"name"`
+	// State is delivers, silent (reason port_silent: it had its part of the
+	// packets) or nothing: no packet in the last five minutes.
+	State            string  `json:"state"`
+	PacketsPerSecond float64 `json:"packets_per_s"`
+	BitsPerSecond    float64 `json:"bits_per_s"`
+	DropsPerSecond   float64 `json:"drops_per_s"`
+	Packets          uint64  `json:"packets"`
+	Drops            uint64  `json:"drops"`
+	// Last is when it was last seen to deliver; nil where it has not yet.
+	Last *string `json:"last"`
+}
+
+// show returns the port as it is shown.
+func (p *port) show(now int64) Port {
+	first, last := p.readings[0], p.readings[len(p.readings)-1]
+	per := func(from, to uint64) float64 {
+		if last.at <= first.at {
+			return 0
+		}
+		return round(float64(to-min(from, to)) / seconds(last.at-first.at))
+	}
+	out := Port{
+		Name: p.name, State: "delivers", Packets: last.packets, Drops: last.drops, PacketsPerSecond: per(first.packets, last.packets),
+		BitsPerSecond: per(8*first.bytes, 8*last.bytes), DropsPerSecond: per(first.drops, last.drops),
+	}
+	switch {
+	case p.silent(now):
+		out.State = "silent"
+	case last.packets == first.packets:
+		out.State = "nothing"
+	}
+	if last.packets > 0 {
+		out.Last = stampOrNil(p.heard)
+	}
+	return out
+}
+
 // silentPort is the state of reason PortSilent: that of the port that has been
 // silent for longest among those that had a part.
 func (w *Watcher) silentPort() problem {
@@ -59,9 +132,8 @@ func (w *Watcher) silentPort() problem {
 		if p.share < leastPortShare || p.missed < leastMissed {
 			continue
 		}
-		quiet := seconds(w.now - p.heard)
-		out.value = max(out.value, quiet)
-		out.active = out.active || quiet > portSilence.Seconds()
+		out.value = max(out.value, seconds(w.now-p.heard))
+		out.active = out.active || p.silent(w.now)
 	}
 	return out
 }

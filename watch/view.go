@@ -112,9 +112,11 @@ type Summary struct {
 	Healthy  bool     `json:"healthy"`
 	Problems []string `json:"problems"`
 	// Outages are the ids of events that last.
-	Outages []string       `json:"outages"`
-	Tap     TapSummary     `json:"tap"`
-	Classes []ClassSummary `json:"classes"`
+	Outages []string   `json:"outages"`
+	Tap     TapSummary `json:"tap"`
+	// Interfaces in the order in which they were named.
+	Interfaces []Port         `json:"interfaces"`
+	Classes    []ClassSummary `json:"classes"`
 }
 
 // TapSummary is about all traffic.
@@ -168,7 +170,10 @@ func (w *Watcher) Summary() Summary {
 	tap, cells, got := w.fine.sum(int64(window))
 	s := Summary{
 		Time: stampOrNil(w.now), Since: stampOrNil(w.began), Window: seconds(got), Healthy: true,
-		Problems: []string{}, Outages: []string{}, Classes: []ClassSummary{},
+		Problems: []string{}, Outages: []string{}, Interfaces: []Port{}, Classes: []ClassSummary{},
+	}
+	for i := range w.ports {
+		s.Interfaces = append(s.Interfaces, w.ports[i].show(w.now))
 	}
 	for r := range w.problems {
 		if w.problems[r].active {
@@ -280,6 +285,56 @@ type ClassSeries struct {
 	FlowsOpen     []*Value `json:"flows_open"`
 }
 
+// Watched returns how long there has been a look at the tap, in packet time.
+func (w *Watcher) Watched() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Duration(w.now - w.opened)
+}
+
+// Reach returns how far back the bins reach that were watched as a whole: over a
+// restart too, where the state was kept. It is 0 where there is none.
+func (w *Watcher) Reach() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	oldest := w.now
+	for _, r := range []*ring{&w.fine, &w.coarse} {
+		for i := range r.bins {
+			b := &r.bins[i]
+			if b.Cells != nil && b.Known && w.now-b.Start <= int64(len(r.bins)+1)*r.width {
+				oldest = min(oldest, b.Start)
+			}
+		}
+	}
+	return time.Duration(w.now - oldest)
+}
+
+// Pending returns the width of the bins that a series of the span has, and when
+// the one ends that is the next to have been watched as a whole. It is the zero
+// time before there is anything to watch.
+func (w *Watcher) Pending(span time.Duration) (step time.Duration, end time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.ring(span)
+	step = time.Duration(r.width)
+	if r.before == nil {
+		return step, time.Time{}
+	}
+	next := r.open + 1
+	if r.partial {
+		next++
+	}
+	return step, time.Unix(0, next*r.width)
+}
+
+// ring returns the bins that a series of the span is made of.
+func (w *Watcher) ring(span time.Duration) *ring {
+	if span <= fineBins*Fine {
+		return &w.fine
+	}
+	return &w.coarse
+}
+
 // Value is a number in a series.
 type Value = float64
 
@@ -288,10 +343,7 @@ type Value = float64
 func (w *Watcher) Series(span time.Duration, app string) Series {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r := &w.coarse
-	if span <= fineBins*Fine {
-		r = &w.fine
-	}
+	r := w.ring(span)
 	n := min(int(int64(span)/r.width), len(r.bins))
 	s := Series{Time: stampOrNil(w.now), Step: seconds(r.width), Bins: n, Apps: []ClassSeries{}, Classes: []ClassSeries{}}
 	first := r.last - int64(n-1)*r.width

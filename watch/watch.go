@@ -33,6 +33,7 @@ type Watcher struct {
 	coarse   ring
 	steps    ring  // for the detector
 	now      int64 // packet time
+	opened   int64 // the first snapshot
 	began    int64 // the first packet since the start; 0 before it
 	heard    int64 // the last packet
 	detector *detect.Detector
@@ -112,6 +113,9 @@ func (w *Watcher) Observe(s *probe.Snapshot) {
 func (w *Watcher) restart(s *probe.Snapshot) {
 	if w.restored != nil {
 		w.adopt(s.Time)
+	}
+	if w.opened == 0 {
+		w.opened = s.Time
 	}
 	w.fine.reset(s)
 	w.coarse.reset(s)

@@ -12,7 +12,7 @@ func (s *Server) api(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/events", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, http.StatusOK, w.Events()) })
 	mux.HandleFunc("GET /api/v1/health", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, http.StatusOK, w.Health()) })
 	mux.HandleFunc("GET /api/v1/series", func(rw http.ResponseWriter, r *http.Request) {
-		span, ok := spanOf(r)
+		span, ok := spanOf(r, usualSpan)
 		if !ok {
 			reply(rw, http.StatusBadRequest, problem{"range is one of " + spanNames()})
 			return

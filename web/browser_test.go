@@ -69,13 +69,13 @@ func TestBrowserWithoutScript(t *testing.T) {
 }
 
 // TestBrowserWidths: at any width, light and dark, nothing sticks out, text can
-// be told from its ground, and there are no errors.
+// be told from its ground and stands on nothing else, and there are no errors.
 func TestBrowserWidths(t *testing.T) {
 	c := browser(t)
 	s := served(t, outageFeed(), usual)
 	grounds := map[string]string{}
 	for _, scheme := range []string{"light", "dark"} {
-		for _, width := range []int{320, 400, 900, 1400} {
+		for _, width := range []int{320, 390, 900, 1280} {
 			c.look(width, scheme)
 			c.open("http://" + s.Addr() + "/")
 			c.await("whatsapp: app failure")
@@ -85,6 +85,9 @@ func TestBrowserWidths(t *testing.T) {
 			grounds[scheme] = c.evaluate(`getComputedStyle(document.body).backgroundColor`)
 			if worst := c.evaluate(contrast); worst != "" {
 				t.Errorf("%s, %d wide: hard to read: %s", scheme, width, worst)
+			}
+			if bad := c.evaluate(overlaps); bad != "" {
+				t.Errorf("%s, %d wide: one over the other: %s", scheme, width, bad)
 			}
 			if *pictures != "" {
 				name := filepath.Join(*pictures, fmt.Sprintf("page-%s-%d.png", scheme, width))
@@ -101,6 +104,35 @@ func TestBrowserWidths(t *testing.T) {
 		t.Errorf("the browser says %v", c.log)
 	}
 }
+
+// overlaps finds text that stands on other text, and numbers of an axis that stand
+// on the curves.
+const overlaps = `(() => {
+  const bad = new Set(), lines = [];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let n = walk.nextNode(); n; n = walk.nextNode()) {
+    if (!n.textContent.trim() || n.parentElement.closest("title, desc, noscript, script, .skip")) { continue; }
+    const range = document.createRange();
+    range.selectNodeContents(n);
+    const rects = n.parentElement.ownerSVGElement ? [n.parentElement.getBoundingClientRect()] : [...range.getClientRects()];
+    rects.filter((r) => r.width > 0).forEach((r) => lines.push({ r, n, text: n.textContent.trim() }));
+  }
+  lines.sort((a, b) => a.r.top - b.r.top);
+  lines.forEach((a, i) => {
+    for (let k = i + 1; k < lines.length && lines[k].r.top < a.r.bottom - 1; k++) {
+      const b = lines[k];
+      if (a.n !== b.n && a.r.left < b.r.right - 1 && b.r.left < a.r.right - 1) { bad.add(a.text + " / " + b.text); }
+    }
+  });
+  for (const svg of document.querySelectorAll("svg.chart")) {
+    const edge = Math.min(...[...svg.querySelectorAll(".line, .area, .span, .axis")].map((e) => e.getBoundingClientRect().left));
+    for (const e of svg.querySelectorAll(".level")) {
+      const r = e.getBoundingClientRect();
+      if (r.right > edge || r.left < svg.getBoundingClientRect().left) { bad.add(svg.id + " " + e.textContent + " and the curves"); }
+    }
+  }
+  return [...bad].join(", ");
+})()`
 
 // contrast finds text that has less than 4.5 to 1 against its ground (WCAG 2.2,
 // success criterion 1.4.3). Charts stand on the ground of their figure.

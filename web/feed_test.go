@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/probe"
@@ -27,6 +28,7 @@ var epoch = time.Date(2014, 2, 22, 9, 0, 0, 0, time.UTC).UnixNano()
 func newFeed(classes ...string) *feed {
 	f := &feed{watcher: watch.New(nil), rng: rand.New(rand.NewPCG(1, 2))}
 	f.s = probe.Snapshot{Time: epoch, First: epoch, Last: epoch, Frames: 1}
+	f.s.Source.Interfaces = []capture.InterfaceStats{{Name: "eth1"}, {Name: "eth2"}}
 	if classes == nil {
 		classes = []string{"chat", "photo", "video", "media"}
 	}
@@ -45,6 +47,7 @@ func newFeed(classes ...string) *feed {
 func (f *feed) observe() {
 	s := f.s
 	s.Classes = append([]probe.ClassSnapshot(nil), s.Classes...)
+	s.Source.Interfaces = append([]capture.InterfaceStats(nil), s.Source.Interfaces...)
 	f.watcher.Observe(&s)
 }
 
@@ -55,6 +58,10 @@ func (f *feed) run(long time.Duration, outage bool) *feed {
 		f.s.Last = f.s.Time
 		f.s.Frames += 900
 		f.s.Bytes += 700_000
+		for i := range f.s.Source.Interfaces {
+			f.s.Source.Interfaces[i].Packets += 450
+			f.s.Source.Interfaces[i].Bytes += 350_000
+		}
 		f.s.DNS.Queries += 40
 		f.s.DNS.Responses += 40
 		for i := range f.s.Classes[:len(f.s.Classes)-1] {

@@ -43,6 +43,29 @@ func short(v float64) string {
 	return text
 }
 
+// level returns how the vertical axis of a chart writes its numbers, where the
+// greatest is most, and their unit; unit is that of the values themselves.
+func level(unit string, most float64) (string, func(float64) string) {
+	divide := 1.0
+	switch unit {
+	case "bit/s":
+		for _, prefix := range []string{"k", "M", "G", "T"} {
+			if most/divide < 1000 {
+				break
+			}
+			divide *= 1000
+			unit = prefix + "bit/s"
+		}
+	case "ms":
+		divide = 0.001
+	case "%":
+		divide = 0.01
+	default:
+		return unit, number
+	}
+	return unit, func(v float64) string { return strconv.FormatFloat(v/divide, 'g', 4, 64) }
+}
+
 func percent(v *float64) string {
 	if v == nil {
 		return "–"
@@ -93,11 +116,70 @@ func clock(v any) string {
 	return t.UTC().Format("2 Jan 2006 15:04:05 UTC")
 }
 
+// checkState is how a check stands, in a word and as a class of the CSS: one that
+// cannot judge is neither in order nor a problem.
+func checkState(c watch.Check) state {
+	switch {
+	case c.Active:
+		return state{"bad", "problem"}
+	case c.Value == nil:
+		return state{"unknown", "cannot tell"}
+	}
+	return state{"ok", "in order"}
+}
+
+type state struct{ Class, Word string }
+
+// unjudged counts the checks that cannot judge.
+func unjudged(checks []watch.Check) (n int) {
+	for _, c := range checks {
+		if checkState(c).Class == "unknown" {
+			n++
+		}
+	}
+	return n
+}
+
+// portState puts an interface's state into words.
+func portState(p watch.Port) state {
+	switch p.State {
+	case "delivers":
+		return state{"ok", "delivers"}
+	case "silent":
+		return state{"bad", "silent, while others go on"}
+	}
+	return state{"unknown", "no packet"}
+}
+
+// moment writes the time of day of packet time, with seconds where it has some.
+func moment(t time.Time) string {
+	if t.Second() != 0 {
+		return t.UTC().Format("15:04:05")
+	}
+	return t.UTC().Format("15:04")
+}
+
+// soFar says how an event did as a whole: the reasons are those of one moment.
+func soFar(e watch.Event) string {
+	if e.App == "" || e.Attempts == 0 && e.ResidueDown == 0 && e.SuccessBefore == 0 {
+		return ""
+	}
+	when := "On the whole"
+	if e.End == 0 {
+		when = "So far"
+	}
+	return fmt.Sprintf("%s: %s times the usual connection attempts, payload both ways in %s of the connections (before: %s), %s of the usual downlink bytes",
+		when, short(e.Attempts), share(e.Success), share(e.SuccessBefore), share(e.ResidueDown))
+}
+
 // checkValue writes what was measured for a reason, with its limit where it has
 // one.
 func checkValue(c watch.Check) string {
 	if c.Value == nil {
-		return "too little to tell"
+		if c.Reason == watch.PortSilent.String() {
+			return "no second interface to compare with"
+		}
+		return "too little traffic to tell"
 	}
 	switch c.Reason {
 	case watch.WarmUp.String():

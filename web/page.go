@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +25,8 @@ var assets embed.FS
 // which escape for themselves, are put in as they are.
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"bits": bits, "number": number, "percent": percent, "share": share, "whole": whole, "milliseconds": milliseconds, "clock": clock,
-	"meaning": meaning, "verdict": verdict, "label": label, "check": checkValue,
+	"meaning": meaning, "verdict": verdict, "label": label, "check": checkValue, "state": checkState, "unjudged": unjudged,
+	"port": portState, "sofar": soFar,
 }).ParseFS(assets, "assets/page.html"))
 
 // policy allows what the server itself serves and nothing else.
@@ -39,13 +41,24 @@ type span struct {
 
 var spans = []span{{"1h", time.Hour}, {"6h", 6 * time.Hour}, {"12h", 12 * time.Hour}, {"48h", 48 * time.Hour}}
 
-const defaultSpan = "12h"
+// usualSpan is what a series spans that is not asked for a range, and the most that
+// the page does.
+const usualSpan = "12h"
 
-func spanOf(r *http.Request) (span, bool) {
-	name := r.URL.Query().Get("range")
-	if name == "" {
-		name = defaultSpan
+// fitting is the least range that holds everything there is, up to the usual one:
+// a young daemon would else have a page of next to nothing.
+func fitting(reach time.Duration) string {
+	for _, s := range spans {
+		if reach <= s.Long || s.Name == usualSpan {
+			return s.Name
+		}
 	}
+	return usualSpan
+}
+
+// spanOf returns the range that is asked for, or the one of the name otherwise.
+func spanOf(r *http.Request, otherwise string) (span, bool) {
+	name := cmp.Or(r.URL.Query().Get("range"), otherwise)
 	for _, s := range spans {
 		if s.Name == name {
 			return s, true
@@ -74,7 +87,7 @@ func newPage(cfg *Config) *page {
 }
 
 func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s, ok := spanOf(r)
+	s, ok := spanOf(r, fitting(p.watch.Reach()))
 	if !ok {
 		answer(w, http.StatusBadRequest, "range is one of "+spanNames())
 		return
@@ -129,6 +142,8 @@ type content struct {
 	Health  watch.Health
 	Open    []watch.Event // that last
 	Events  []watch.Event
+	Over    string // the five minutes, or less, that rates are taken over
+	Waiting string // what is awaited, where there is no app to show
 	Apps    []app
 	Quiet   []string // classes without traffic in the span
 }
@@ -148,12 +163,18 @@ type part struct {
 	Charts   []picture
 }
 
-// picture is a chart with its heading and the keys of its colours.
+// picture is a chart with its heading and the keys of its colours, whose values are
+// those of the newest point.
 type picture struct {
-	Title string
-	Keys  []key
-	SVG   template.HTML
+	Title, Unit string
+	Newest      string // when that was
+	Keys        []key
+	SVG         template.HTML
+	Note        string
 }
+
+// heldOpen is what has to be known of durations before anybody is blamed.
+const heldOpen = "Bad is not always slow: apps and devices that keep a connection open after the transfer, or use it for several, look slower than they are."
 
 type key struct{ Name, Class, Value string }
 
@@ -167,6 +188,7 @@ func (p *page) content(s span) content {
 			c.Open = append(c.Open, e)
 		}
 	}
+	c.Over = over(&c.Summary)
 	var forecasts []live.Class
 	if p.forecasts != nil {
 		forecasts = p.forecasts()
@@ -202,7 +224,42 @@ func (p *page) content(s span) content {
 		}
 		c.Apps = append(c.Apps, a)
 	}
+	if len(c.Apps) == 0 {
+		c.Waiting = p.waiting(&c.Summary, s)
+	}
 	return c
+}
+
+// over says what time the summary's rates are taken over.
+func over(s *watch.Summary) string {
+	end := parse(s.Time).Truncate(watch.Fine)
+	if s.Time == nil || s.Window == 0 {
+		return "Nothing watched yet"
+	}
+	begin := end.Add(-time.Duration(s.Window * float64(time.Second)))
+	return moment(begin) + " to " + moment(end)
+}
+
+// waiting says what is awaited, and until when, where the page has nothing to show.
+func (p *page) waiting(s *watch.Summary, of span) string {
+	if s.Since == nil {
+		return fmt.Sprintf("No packet has come yet, in %s of watching. Under The tap: what each interface delivers.", p.watch.Watched().Round(time.Second))
+	}
+	step, end := p.watch.Pending(of.Long)
+	long := "ten seconds"
+	if step > watch.Fine {
+		long = "five minutes"
+	}
+	now := parse(s.Time)
+	if p.watch.Watched() <= 2*step && now.Before(end) {
+		text := fmt.Sprintf("Packets come in. This range is drawn in steps of %s, and the first whole one ends at %s UTC, in %s.",
+			long, moment(end), end.Sub(now).Round(time.Second))
+		if step > watch.Fine {
+			text += " The range 1h has what there is by now."
+		}
+		return text
+	}
+	return "No TCP connection passed in this range. Under The tap: what each interface delivers."
 }
 
 func classNow(list []watch.ClassSummary, of *watch.ClassSeries) watch.ClassSummary {
@@ -216,14 +273,7 @@ func classNow(list []watch.ClassSummary, of *watch.ClassSeries) watch.ClassSumma
 
 // silent says that the class had no flow.
 func silent(s *watch.ClassSeries) bool {
-	for _, list := range [][]*float64{s.Flows, s.DownlinkBytes, s.UplinkBytes, s.SYN} {
-		for _, v := range list {
-			if v != nil && *v > 0 {
-				return false
-			}
-		}
-	}
-	return true
+	return !some(s.Flows) && !some(s.DownlinkBytes) && !some(s.UplinkBytes) && !some(s.SYN)
 }
 
 // identifier makes an HTML id of a name from the rules.
@@ -265,51 +315,64 @@ func (d *drawer) pictures(s *watch.ClassSeries, id string, events []watch.Event)
 	perMinute := func(v float64) float64 { return v * 60 / d.step.Seconds() }
 	same := func(v float64) float64 { return v }
 	marks := spansOf(events, s.App, s.Class, d.start.Add(d.step*time.Duration(d.bins)))
-	draw := func(n int, title string, form chart.Form, format func(float64) string, scale func(float64) float64, series ...chart.Series) picture {
+	newest := d.newest()
+	draw := func(n int, title, unit string, form chart.Form, format func(float64) string, scale func(float64) float64, series ...chart.Series) picture {
 		c := chart.Chart{
 			ID: fmt.Sprintf("%s-%d", id, n), Title: strings.TrimSpace(s.App+" "+s.Class) + ": " + title,
 			Start: d.start, Step: d.step * time.Duration(d.together), Bins: d.bins / d.together, Form: form, Spans: marks, Format: format,
 		}
-		p := picture{Title: title}
+		p := picture{Title: title, Newest: newest}
 		for _, x := range series {
 			x.Values = scaled(mean(x.Values, d.together), scale)
 			c.Series = append(c.Series, x)
-			p.Keys = append(p.Keys, key{x.Name, x.Class, newest(x.Values, format)})
+			p.Keys = append(p.Keys, key{x.Name, x.Class, last(x.Values, format)})
 		}
+		p.Unit, c.Level = level(unit, c.Most())
 		p.SVG = template.HTML(c.SVG()) //nolint:gosec // chart escapes what it is given
 		return p
 	}
 	out := []picture{
-		draw(1, "Volume", chart.Mirrored, bits, perSecond,
+		draw(1, "Volume", "bit/s", chart.Mirrored, bits, perSecond,
 			chart.Series{Name: "downlink", Class: "c-down", Values: s.DownlinkBytes}, chart.Series{Name: "uplink", Class: "c-up", Values: s.UplinkBytes}),
-		draw(2, "Flows a minute", chart.Lines, number, perMinute,
+		draw(2, "Flows a minute", "", chart.Lines, number, perMinute,
 			chart.Series{Name: "opened", Class: "c-flows", Values: s.Flows}, chart.Series{Name: "payload both ways", Class: "c-good", Values: s.Carried}),
-		draw(3, "Segments a minute", chart.Lines, number, perMinute,
+		draw(3, "Segments a minute", "", chart.Lines, number, perMinute,
 			chart.Series{Name: "SYN", Class: "c-flows", Values: s.SYN}, chart.Series{Name: "SYN/ACK", Class: "c-good", Values: s.SYNACK},
 			chart.Series{Name: "RST", Class: "c-bad", Values: s.RST}),
-		draw(4, "Round-trip time", chart.Lines, milliseconds, same,
+		draw(4, "Round-trip time", "ms", chart.Lines, milliseconds, same,
 			chart.Series{Name: "to server", Class: "c-server", Values: s.ServerRTT}, chart.Series{Name: "to handset", Class: "c-access", Values: s.AccessRTT}),
 	}
-	out = append(out, draw(6, "Segments lost", chart.Lines, func(v float64) string { return percent(&v) }, same,
+	out = append(out, draw(6, "Segments lost", "%", chart.Lines, func(v float64) string { return percent(&v) }, same,
 		chart.Series{Name: "server side", Class: "c-server", Values: s.ServerLoss}, chart.Series{Name: "handset side", Class: "c-access", Values: s.AccessLoss}))
 	if s.Kind == "session" || s.Class == "" && !rated(s) {
 		return out
 	}
-	return append(out, draw(5, "Transfers a minute", chart.Stacked, number, perMinute,
+	transfers := draw(5, "Transfers a minute", "", chart.Stacked, number, perMinute,
 		chart.Series{Name: "good", Class: "c-good", Values: s.GoodTransfers},
 		chart.Series{Name: "acceptable", Class: "c-fair", Values: s.FairTransfers},
-		chart.Series{Name: "bad", Class: "c-bad", Values: s.BadTransfers}))
+		chart.Series{Name: "bad", Class: "c-bad", Values: s.BadTransfers})
+	if some(s.BadTransfers) {
+		transfers.Note = heldOpen
+	}
+	return append(out, transfers)
+}
+
+// newest says which time the last point of a chart stands for.
+func (d *drawer) newest() string {
+	if d.bins < d.together {
+		return ""
+	}
+	end := d.start.Add(d.step * time.Duration(d.bins/d.together*d.together))
+	return moment(end.Add(-d.step*time.Duration(d.together))) + " to " + moment(end)
 }
 
 func rated(s *watch.ClassSeries) bool {
-	for _, list := range [][]*float64{s.GoodTransfers, s.FairTransfers, s.BadTransfers} {
-		for _, v := range list {
-			if v != nil && *v > 0 {
-				return true
-			}
-		}
-	}
-	return false
+	return some(s.GoodTransfers) || some(s.FairTransfers) || some(s.BadTransfers)
+}
+
+// some says that not all of the list is nothing.
+func some(list []*float64) bool {
+	return slices.ContainsFunc(list, func(v *float64) bool { return v != nil && *v > 0 })
 }
 
 // mean returns the means of so many neighbours each.
@@ -345,11 +408,10 @@ func scaled(values []*float64, scale func(float64) float64) []*float64 {
 	return out
 }
 
-func newest(values []*float64, format func(float64) string) string {
-	for i := len(values) - 1; i >= 0 && i >= len(values)-3; i-- {
-		if values[i] != nil {
-			return format(*values[i])
-		}
+// last writes the newest value.
+func last(values []*float64, format func(float64) string) string {
+	if n := len(values); n > 0 && values[n-1] != nil {
+		return format(*values[n-1])
 	}
 	return "–"
 }

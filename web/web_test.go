@@ -170,13 +170,48 @@ func TestPageIsSound(t *testing.T) {
 	}
 }
 
+// idleFeed is a tap to which nothing comes.
+func idleFeed() *feed {
+	f := &feed{watcher: watch.New(nil)}
+	for f.s.Time = epoch; f.s.Time <= epoch+int64(time.Minute); f.s.Time += int64(watch.Fine) {
+		f.observe()
+	}
+	return f
+}
+
 func TestPageSays(t *testing.T) {
 	page := func(f *feed, path string) string { return get(t, f.handler(), path).Body.String() }
 	tests := []struct {
 		name, page string
 		has, not   []string
 	}{
-		{"before any traffic", page(newFeed(), "/"), []string{"Waiting for traffic", "tap: warm_up", "None so far"}, []string{"<svg"}},
+		{"before any traffic", page(newFeed(), "/"), []string{"Packets come in. This range is drawn in steps of ten seconds, and the first whole one ends at 09:00:20 UTC, in 20s", "tap: warm_up", "None so far"}, []string{"<svg"}},
+		{"before any packet", page(idleFeed(), "/"), []string{"No packet has come yet, in 1m0s of watching", `aria-current="true">1h`}, []string{"<svg"}},
+		{"the first minute", page(newFeed().run(time.Minute, false), "/"), []string{`aria-current="true">1h`, "<svg", "whatsapp"}, []string{`id="waiting"`}},
+		{
+			"the first minute of a longer range", page(newFeed().run(time.Minute, false), "/?range=12h"),
+			[]string{"drawn in steps of five minutes, and the first whole one ends at 09:10 UTC, in 9m0s. The range 1h has what there is"},
+			[]string{"<svg"},
+		},
+		{"the second hour", page(newFeed().run(90*time.Minute, false), "/"), []string{`aria-current="true">6h`, "<svg"}, nil},
+		{"the second day", page(newFeed().run(30*time.Hour, false), "/"), []string{`aria-current="true">12h`, "<svg"}, nil},
+		{
+			"interfaces", page(newFeed().run(time.Hour, false), "/"),
+			[]string{`<th scope="row">eth1</th><td><span class="state ok">delivers</span></td><td>45</td><td>280 kbit/s</td><td>0</td><td>162000</td>`},
+			nil,
+		},
+		{
+			"checks that cannot judge", page(newFeed().run(time.Hour, false), "/"),
+			[]string{`3 of 12 checks cannot tell</span></a>`, `<li class="unknown"><b>duplicates</b> <span class="state unknown">cannot tell</span>`, `<li class="ok"><b>drops</b>`},
+			[]string{`in order</span> <span class="value">too little`},
+		},
+		{
+			"figures of a moment and of the whole", page(outageFeed(), "/"),
+			[]string{"So far: 4", "In the five minutes from 22 Feb 2014 15:02:30 UTC, when most signals spoke:", "4.0 times the connection attempts"},
+			nil,
+		},
+		{"times of figures", page(newFeed().run(2*time.Hour, false), "/"), []string{"By class, 10:55 to 11:00", `<span class="newest">latest: 10:55 to 11:00</span>`}, []string{"Last five minutes"}},
+		{"what is not slow", page(outageFeed(), "/"), []string{"keep a connection open after the transfer"}, nil},
 		{"in order", page(newFeed().run(2*time.Hour, false), "/"), []string{"tap healthy", "None so far", "whatsapp/media"}, []string{`class="alert`}},
 		{"an outage", page(outageFeed(), "/"), []string{"whatsapp: app failure", "s-outage", "Outage ·"}, nil},
 		{"an outage that is over", page(outageFeed().run(time.Hour, false), "/"), []string{"s-outage", `<li class="over">`}, []string{`class="alert"`, "Outage ·"}},

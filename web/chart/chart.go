@@ -51,17 +51,19 @@ type Chart struct {
 	Form   Form
 	Series []Series
 	Spans  []Span
-	// Format writes a value of the axis.
-	Format func(float64) string
+	// Format writes a value with its unit, Level one of the vertical axis: in
+	// five characters at most, for there is no room for more.
+	Format, Level func(float64) string
 }
 
 // Size of the picture in its own units; the page scales it.
 const (
-	width, height         = 280, 124
-	left, right           = 4, 4
-	top, bottom           = 14, 16
-	plotWidth             = width - left - right
-	plotHeight    float64 = height - top - bottom
+	width, height = 280, 124
+	// The vertical axis' numbers stand beside the plot, never on it.
+	left, right         = 34, 4
+	top, bottom         = 14, 16
+	plotWidth           = width - left - right
+	plotHeight  float64 = height - top - bottom
 )
 
 // SVG draws the chart.
@@ -72,10 +74,7 @@ func (c *Chart) SVG() string {
 	fmt.Fprintf(b, `<title id="%s-t">%s</title><desc id="%s-d">%s</desc>`, c.ID, html.EscapeString(c.Title), c.ID, html.EscapeString(c.describe()))
 	y := func(v float64) float64 { return top + plotHeight*(high-v)/(high-low) }
 	c.spans(b)
-	marks := []float64{high, high / 2}
-	if low < 0 {
-		marks[1] = low
-	}
+	marks := levels(low, high)
 	for _, v := range marks {
 		fmt.Fprintf(b, `<line class="grid" x1="%d" x2="%d" y1="%s" y2="%s"/>`, left, width-right, num(y(v)), num(y(v)))
 	}
@@ -91,11 +90,38 @@ func (c *Chart) SVG() string {
 		}
 	}
 	fmt.Fprintf(b, `<line class="axis" x1="%d" x2="%d" y1="%s" y2="%s"/>`, left, width-right, num(y(0)), num(y(0)))
-	for _, v := range marks { // over everything else, to be read
-		fmt.Fprintf(b, `<text class="level" x="%d" y="%s">%s</text>`, left+1, num(y(v)-3), html.EscapeString(c.Format(math.Abs(v))))
+	for _, v := range marks {
+		fmt.Fprintf(b, `<text class="level" x="%d" y="%s">%s</text>`, left-4, num(y(v)+3), html.EscapeString(c.Level(math.Abs(v))))
 	}
 	b.WriteString("</svg>")
 	return b.String()
+}
+
+// Most is the greater end of the vertical axis: what its unit has to suit.
+func (c *Chart) Most() float64 {
+	low, high := c.limits()
+	return max(high, -low)
+}
+
+// leastApart is how much of the axis two of its numbers need between them.
+const leastApart = 0.15
+
+// levels are the values that the vertical axis names: the ends and zero, or the
+// middle where zero is an end, as far as they do not stand on each other.
+func levels(low, high float64) (marks []float64) {
+	wanted := []float64{high, 0, low}
+	switch {
+	case low == 0:
+		wanted = []float64{high, 0, high / 2}
+	case -low > high:
+		wanted = []float64{low, 0, high}
+	}
+	for _, v := range wanted {
+		if !slices.ContainsFunc(marks, func(m float64) bool { return math.Abs(v-m) < leastApart*(high-low) }) {
+			marks = append(marks, v)
+		}
+	}
+	return marks
 }
 
 // limits are the ends of the vertical axis: round numbers around everything, or

@@ -26,7 +26,7 @@ func values(v ...float64) []*float64 {
 func chart(form Form, series ...[]*float64) *Chart {
 	c := &Chart{
 		ID: "c", Title: "a <chart>", Start: start, Step: 5 * time.Minute, Form: form,
-		Format: func(v float64) string { return fmt.Sprintf("%g", v) },
+		Format: func(v float64) string { return fmt.Sprintf("%g", v) }, Level: func(v float64) string { return fmt.Sprintf("%g", v) },
 	}
 	for i, s := range series {
 		c.Series = append(c.Series, Series{Name: fmt.Sprint("s", i), Class: fmt.Sprint("c-", i), Values: s})
@@ -70,16 +70,16 @@ func TestSVG(t *testing.T) {
 		class string
 		want  []string
 	}{
-		{"a line", chart(Lines, values(0, 5, 10)), "line c-0", []string{"M4 108L140 61L276 14"}},
-		{"a gap", chart(Lines, values(0, unknown, 10, 0)), "line c-0", []string{"M4 108h0.01M185.3 14L276 108"}},
+		{"a line", chart(Lines, values(0, 5, 10)), "line c-0", []string{"M34 108L155 61L276 14"}},
+		{"a gap", chart(Lines, values(0, unknown, 10, 0)), "line c-0", []string{"M34 108h0.01M195.3 14L276 108"}},
 		{"nothing known", chart(Lines, values(unknown, unknown)), "line c-0", nil},
-		{"one bin", chart(Lines, values(10)), "line c-0", []string{"M4 14h0.01"}},
+		{"one bin", chart(Lines, values(10)), "line c-0", []string{"M34 14h0.01"}},
 		{"no bin", chart(Lines, nil), "line c-0", nil},
-		{"all zero", chart(Lines, values(0, 0)), "line c-0", []string{"M4 " + floor + "L276 " + floor}},
-		{"stacked below", chart(Stacked, values(5, 5), values(5, 0)), "area c-0", []string{"M4 108V61H140V61H276V108H140V108H4Z"}},
-		{"stacked above", chart(Stacked, values(5, 5), values(5, 0)), "area c-1", []string{"M4 61V14H140V61H4Z"}},
-		{"mirrored up", chart(Mirrored, values(10, 0), values(0, 10)), "area c-0", []string{"M4 61V14H140V61H4Z"}},
-		{"mirrored down", chart(Mirrored, values(10, 0), values(0, 10)), "area c-1", []string{"M140 61V108H276V61H140Z"}},
+		{"all zero", chart(Lines, values(0, 0)), "line c-0", []string{"M34 " + floor + "L276 " + floor}},
+		{"stacked below", chart(Stacked, values(5, 5), values(5, 0)), "area c-0", []string{"M34 108V61H155V61H276V108H155V108H34Z"}},
+		{"stacked above", chart(Stacked, values(5, 5), values(5, 0)), "area c-1", []string{"M34 61V14H155V61H34Z"}},
+		{"mirrored up", chart(Mirrored, values(10, 0), values(0, 10)), "area c-0", []string{"M34 61V14H155V61H34Z"}},
+		{"mirrored down", chart(Mirrored, values(10, 0), values(0, 10)), "area c-1", []string{"M155 61V108H276V61H155Z"}},
 	}
 	for _, tt := range tests {
 		got := paths(t, tt.chart.SVG(), tt.class)
@@ -109,6 +109,27 @@ func TestBeyond(t *testing.T) {
 	}
 }
 
+// TestLevels: the axis names its ends and zero, or the middle, and never two values
+// in one place.
+func TestLevels(t *testing.T) {
+	for _, tt := range []struct {
+		low, high float64
+		want      string
+	}{
+		{0, 10, "[10 0 5]"},
+		{-10, 10, "[10 0 -10]"},
+		{-5, 10, "[10 0 -5]"},
+		{-0.5, 10, "[10 0]"},
+		{-10, 0.5, "[-10 0]"},
+		{-10, 0, "[-10 0]"},
+		{0, 1, "[1 0 0.5]"},
+	} {
+		if got := fmt.Sprint(levels(tt.low, tt.high)); got != tt.want {
+			t.Errorf("from %g to %g: %s, want %s", tt.low, tt.high, got, tt.want)
+		}
+	}
+}
+
 func TestRound(t *testing.T) {
 	for _, tt := range []struct{ v, want float64 }{
 		{-1, 0}, {0, 0}, {1, 1}, {1.01, 2}, {2.2, 2.5}, {3, 5}, {7, 10}, {0.0007, 0.001}, {999, 1000}, {1e12, 1e12},
@@ -128,7 +149,7 @@ func TestWords(t *testing.T) {
 	paths(t, svg, "")
 	for _, want := range []string{
 		"a &lt;chart&gt;", "&lt;b&gt; &amp; &#34;c&#34;: last 2, at most 7.", "s1: no data.", "From 22 February 12:00 to 22 February 12:15 UTC",
-		`role="img"`, `aria-labelledby="c-t c-d"`, "out &lt;age&gt; is marked.", `<rect class="span s" x="4"`,
+		`role="img"`, `aria-labelledby="c-t c-d"`, "out &lt;age&gt; is marked.", `<rect class="span s" x="34"`,
 	} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("%q is not in %s", want, svg)
