@@ -39,7 +39,7 @@ type span struct {
 	Long time.Duration
 }
 
-var spans = []span{{"1h", time.Hour}, {"6h", 6 * time.Hour}, {"12h", 12 * time.Hour}, {"48h", 48 * time.Hour}}
+var spans = []span{{"10m", 10 * time.Minute}, {"1h", time.Hour}, {"6h", 6 * time.Hour}, {"12h", 12 * time.Hour}, {"48h", 48 * time.Hour}}
 
 // usualSpan is what a series spans that is not asked for a range, and the most that
 // the page does.
@@ -252,10 +252,10 @@ func (p *page) waiting(s *watch.Summary, of span) string {
 	}
 	now := parse(s.Time)
 	if p.watch.Watched() <= 2*step && now.Before(end) {
-		text := fmt.Sprintf("Packets come in. This range is drawn in steps of %s, and the first whole one ends at %s UTC, in %s.",
-			long, moment(end), end.Sub(now).Round(time.Second))
+		text := fmt.Sprintf("The first packet came at %s UTC. This range is drawn in steps of %s, and the first whole one ends at %s UTC, in %s.",
+			parse(s.Since).Format("15:04:05"), long, moment(end), end.Sub(now).Round(time.Second))
 		if step > watch.Fine {
-			text += " The range 1h has what there is by now."
+			text += fmt.Sprintf(" The range %s has what there is by now.", fitting(p.watch.Reach()))
 		}
 		return text
 	}

@@ -185,14 +185,15 @@ func TestPageSays(t *testing.T) {
 		name, page string
 		has, not   []string
 	}{
-		{"before any traffic", page(newFeed(), "/"), []string{"Packets come in. This range is drawn in steps of ten seconds, and the first whole one ends at 09:00:20 UTC, in 20s", "tap: warm_up", "None so far"}, []string{"<svg"}},
-		{"before any packet", page(idleFeed(), "/"), []string{"No packet has come yet, in 1m0s of watching", `aria-current="true">1h`}, []string{"<svg"}},
-		{"the first minute", page(newFeed().run(time.Minute, false), "/"), []string{`aria-current="true">1h`, "<svg", "whatsapp"}, []string{`id="waiting"`}},
+		{"before any traffic", page(newFeed(), "/"), []string{"The first packet came at 09:00:00 UTC. This range is drawn in steps of ten seconds, and the first whole one ends at 09:00:20 UTC, in 20s", "tap: warm_up", "None so far"}, []string{"<svg"}},
+		{"before any packet", page(idleFeed(), "/"), []string{"No packet has come yet, in 1m0s of watching", `aria-current="true">10m`}, []string{"<svg"}},
+		{"the first minute", page(newFeed().run(time.Minute, false), "/"), []string{`aria-current="true">10m`, "<svg", "whatsapp"}, []string{`id="waiting"`}},
 		{
 			"the first minute of a longer range", page(newFeed().run(time.Minute, false), "/?range=12h"),
-			[]string{"drawn in steps of five minutes, and the first whole one ends at 09:10 UTC, in 9m0s. The range 1h has what there is"},
+			[]string{"drawn in steps of five minutes, and the first whole one ends at 09:10 UTC, in 9m0s. The range 10m has what there is"},
 			[]string{"<svg"},
 		},
+		{"the first hour", page(newFeed().run(11*time.Minute, false), "/"), []string{`aria-current="true">1h`, "<svg"}, nil},
 		{"the second hour", page(newFeed().run(90*time.Minute, false), "/"), []string{`aria-current="true">6h`, "<svg"}, nil},
 		{"the second day", page(newFeed().run(30*time.Hour, false), "/"), []string{`aria-current="true">12h`, "<svg"}, nil},
 		{
@@ -479,7 +480,7 @@ func BenchmarkPage(b *testing.B) {
 	p := newPage(&Config{Watch: f.watcher})
 	for b.Loop() {
 		p.cache = map[string]rendered{}
-		body, err := p.render(spans[2])
+		body, err := p.render(spans[3])
 		if err != nil {
 			b.Fatal(err)
 		}
