@@ -42,7 +42,9 @@
 // time in common, make an event, unless the last step by itself looks well again.
 // So it is told of five and a half to eight minutes after it began if most flows
 // fail, wherever in a bin that is. It begins with the step that brought the first
-// alarm, and ends with the first of as many quiet bins.
+// alarm, and ends with the first of as many quiet bins. Where from then on a bin
+// has more attempts than usual, that is a storm of reconnects: it is followed to the
+// first of as many bins without, also where it has passed before the end is sure.
 //
 // Before a failure is believed the tap itself is judged: where all traffic falls
 // at once, other apps' included and with no more attempts than before, where one
