@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/quantile"
 	"github.com/nametap/nametap/internal/steps"
 	"github.com/nametap/nametap/probe"
 )
@@ -23,8 +24,8 @@ const PingPeriod = 10 * time.Second
 // times on both sides of the tap, and segments lost before and after it. Counts
 // come with their denominators, so that shares can be added up rightly.
 //
-// Quantiles come from buckets that grow by 9 %: they are off by 4.4 % at most.
-// Mean and counts are exact.
+// Counts and means are exact. Quantiles and the least are estimates within a bucket
+// of 9 %, made so that they agree with the mean; of a single sample they are exact.
 //
 // Below a class come its groups of servers, where the engine follows them
 // (probe.Config.Servings): see ByServers.
@@ -45,8 +46,9 @@ func NewPing(out io.Writer, csv bool) *Ping {
 // is not known. Groups come of themselves where snapshots have Servings: a site is
 // a step in the least round-trip times of an app's server addresses, found once a
 // minute of packet time among those seen so far, and numbered from the nearest
-// on. Their quantiles are over connections, each weighted by its samples, from
-// buckets of 19 %; their least is that of the connections' whole lives.
+// on. Their quantiles are over connections' means, each weighted by its samples,
+// within buckets of 19 %; their least is that of the connections' whole lives, and
+// exact.
 func (p *Ping) ByServers(asOf func(netip.Addr) (number uint32, name string)) { p.servers.asOf = asOf }
 
 // Observe writes the lines of the time since the last call: one for each class
@@ -196,35 +198,43 @@ func number(name string, n uint64) field { return field{name, strconv.FormatUint
 
 // appendRTT appends the samples between two states of a histogram.
 func appendRTT(list []field, side string, now, before *flows.Histogram) []field {
-	n := now.Count - before.Count
+	q := quantile.Between(before, now)
+	mean := (now.Sum - before.Sum) / float64(q.Count())
+	least := mean
+	if q.Count() > 1 {
+		least = min(threeDigits(q.At(0)), mean)
+	}
+	return appendQuantiles(list, side, q, least, mean)
+}
+
+// appendQuantiles appends the round-trip times of a line. The mean is exact, to the
+// microsecond; quantiles have three digits, which is more than a bucket tells, and
+// never lie below the least. One sample is all of them.
+func appendQuantiles(list []field, side string, q *quantile.Samples, least, mean float64) []field {
+	n := q.Count()
 	value := func(what string, v float64) field {
 		f := field{name: side + "_rtt_" + what + "_s"}
 		if n > 0 {
-			f.value = strconv.FormatFloat(v, 'f', 6, 64)
+			f.value = strconv.FormatFloat(math.Round(v*1e6)/1e6, 'f', -1, 64)
 		}
 		return f
 	}
-	mean := 0.0
-	if n > 0 {
-		mean = (now.Sum - before.Sum) / float64(n)
+	at := func(share float64) float64 {
+		if n == 1 {
+			return mean
+		}
+		return max(threeDigits(q.At(share)), least)
 	}
 	return append(list, number(side+"_rtt_samples", n),
-		value("least", quantile(now, before, 0)), value("median", quantile(now, before, 0.5)),
-		value("p95", quantile(now, before, 0.95)), value("mean", mean))
+		value("least", least), value("median", at(0.5)), value("p95", at(0.95)), value("mean", mean))
 }
 
-// quantile returns the middle, on a logarithmic scale, of the bucket that holds
-// the q-quantile of the samples between two states of a histogram.
-func quantile(now, before *flows.Histogram, q float64) float64 {
-	rank := uint64(math.Ceil(q * float64(now.Count-before.Count)))
-	var seen uint64
-	for i := range now.Buckets {
-		seen += now.Buckets[i] - before.Buckets[i]
-		if seen > 0 && seen >= rank {
-			return math.Exp2((float64(flows.HistogramIndex(i)) - 0.5) / 8)
-		}
+func threeDigits(v float64) float64 {
+	if !(v > 0) {
+		return v
 	}
-	return 0
+	scale := math.Pow(10, 2-math.Floor(math.Log10(v)))
+	return math.Round(v*scale) / scale
 }
 
 // pingColumns are the names of the columns in their order.

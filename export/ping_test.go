@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -118,14 +119,71 @@ func TestPing(t *testing.T) {
 	}
 }
 
-func TestQuantile(t *testing.T) {
-	var h, none flows.Histogram
-	for i := 1; i <= 1000; i++ {
-		h.Observe(float64(i)/1000, 1)
+// TestPingOneSample: a single sample is its own least, median and mean, in the line
+// of its class as in that of its servers.
+func TestPingOneSample(t *testing.T) {
+	var chat flows.Counters
+	chat.Packets[flows.Up] = 1
+	chat.RTT[flows.Up].Observe(0.024125, 1)
+	s := snapshotAt(10*time.Second, chat)
+	x := probe.Serving{Class: 1, Flows: 1}
+	x.Samples[flows.Up], x.Sum[flows.Up], x.Least[flows.Up], x.Buckets[flows.Up][34] = 1, 24125, 24000, 1
+	s.Servings = []probe.Serving{x}
+	var out bytes.Buffer
+	if err := NewPing(&out, false).Observe(s); err != nil {
+		t.Fatal(err)
 	}
-	for _, q := range []float64{0.01, 0.25, 0.5, 0.95, 1} {
-		if got := quantile(&h, &none, q); math.Abs(got-q) > 0.045*q {
-			t.Errorf("%v-quantile of 1 … 1000 ms is %v", q, got)
+	for _, want := range []string{
+		`"server_rtt_samples":1,"server_rtt_least_s":0.024125,"server_rtt_median_s":0.024125,"server_rtt_p95_s":0.024125,"server_rtt_mean_s":0.024125`,
+		`"server_rtt_samples":1,"server_rtt_least_s":0.024,"server_rtt_median_s":0.024125,"server_rtt_p95_s":0.024125,"server_rtt_mean_s":0.024125`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in\n%s", want, out.String())
 		}
+	}
+}
+
+// TestPingInOrder: what a line says of round-trip times does not contradict itself.
+func TestPingInOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	var chat flows.Counters
+	var out bytes.Buffer
+	p := NewPing(&out, false)
+	medians := map[float64]bool{}
+	for period := range 500 {
+		chat.Packets[flows.Up]++
+		s := snapshotAt(time.Duration(period+1)*10*time.Second, chat)
+		x := probe.Serving{Class: 1, Flows: 1}
+		for range 1 + random.IntN(20) {
+			us := 100_000 + random.IntN(1+random.IntN(30_000))
+			s.Classes[1].RTT[flows.Up].Observe(float64(us)*1e-6, 1)
+			x.Samples[flows.Up]++
+			x.Sum[flows.Up] += uint64(us)
+			x.Buckets[flows.Up][int((math.Log2(float64(us))-6)*4)]++
+			if x.Least[flows.Up] == 0 || uint32(us) < x.Least[flows.Up] {
+				x.Least[flows.Up] = uint32(us)
+			}
+		}
+		chat.RTT[flows.Up] = s.Classes[1].RTT[flows.Up]
+		s.Servings = []probe.Serving{x}
+		if err := p.Observe(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatal(err)
+		}
+		of := func(what string) float64 { return m["server_rtt_"+what+"_s"].(float64) }
+		if of("least") > of("median") || of("median") > of("p95") || of("least") > of("mean") {
+			t.Errorf("%s", line)
+		}
+		if m["group"] == "class" {
+			medians[of("median")] = true
+		}
+	}
+	if len(medians) < 20 {
+		t.Errorf("%d medians, want as many as there are", len(medians))
 	}
 }

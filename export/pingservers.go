@@ -3,13 +3,13 @@ package export
 import (
 	"cmp"
 	"maps"
-	"math"
 	"net/netip"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/internal/quantile"
 	"github.com/nametap/nametap/internal/steps"
 	"github.com/nametap/nametap/probe"
 )
@@ -182,29 +182,15 @@ func (v *servers) appendServers(list []field, app string, g *serverGroup, f *gro
 }
 
 // appendFollowed appends the round-trip times of a group. The quantiles are over
-// connections, each weighted by its samples.
+// connections' means, each weighted by its samples: none is below the least.
 func appendFollowed(list []field, side string, f *groupFigures, d int) []field {
-	n := f.Samples[d]
-	value := func(what string, v float64) field {
-		x := field{name: side + "_rtt_" + what + "_s"}
+	least, sum := float64(f.Least[d])*1e-6, float64(f.Sum[d])*1e-6
+	var buckets []quantile.Bucket
+	for b, n := range f.Buckets[d] {
 		if n > 0 {
-			x.value = strconv.FormatFloat(v, 'f', 6, 64)
+			low, high := probe.ServingBounds(b)
+			buckets = append(buckets, quantile.Bucket{Low: min(max(low, least), high), High: high, Count: uint64(n)})
 		}
-		return x
 	}
-	mean := 0.0
-	if n > 0 {
-		mean = float64(f.Sum[d]) / float64(n) * 1e-6
-	}
-	rank := func(q float64) float64 {
-		want, seen := uint64(math.Ceil(q*float64(n))), uint64(0)
-		for b, k := range f.Buckets[d] {
-			if seen += uint64(k); seen >= want && seen > 0 {
-				return probe.ServingMiddle(b)
-			}
-		}
-		return 0
-	}
-	return append(list, number(side+"_rtt_samples", n), value("least", float64(f.Least[d])*1e-6),
-		value("median", rank(0.5)), value("p95", rank(0.95)), value("mean", mean))
+	return appendQuantiles(list, side, quantile.New(buckets, sum), least, sum/float64(f.Samples[d]))
 }

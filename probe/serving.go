@@ -31,11 +31,12 @@ type Serving struct {
 }
 
 // ServingBuckets grow by a fifth each, four to a factor of two, from 64 µs to
-// four seconds.
+// four seconds; the first and the last hold what is beyond.
 const (
 	ServingBuckets = 64
 	servingOctaves = 4
-	servingLeast   = 6 // exponent of two, in microseconds
+	servingLeast   = 6  // exponent of two, in microseconds
+	servingMost    = 10 // seconds: no round-trip time that is counted is longer
 )
 
 // servingBucket is where a round-trip time in microseconds falls.
@@ -44,9 +45,17 @@ func servingBucket(us float64) int {
 	return min(max(at, 0), ServingBuckets-1)
 }
 
-// ServingMiddle is the middle of a bucket, in seconds.
-func ServingMiddle(bucket int) float64 {
-	return math.Exp2((float64(bucket)+0.5)/servingOctaves+servingLeast) * 1e-6
+// ServingBounds are where a bucket begins and ends, in seconds.
+func ServingBounds(bucket int) (low, high float64) {
+	bound := func(b int) float64 { return math.Exp2(float64(b)/servingOctaves+servingLeast) * 1e-6 }
+	low, high = bound(bucket), bound(bucket+1)
+	if bucket == 0 {
+		low = 0
+	}
+	if bucket == ServingBuckets-1 {
+		high = servingMost
+	}
+	return low, high
 }
 
 // Bounds of a partition's servers. Each is half a kilobyte in each snapshot that is

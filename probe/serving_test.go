@@ -199,9 +199,9 @@ func TestServingBounds(t *testing.T) {
 			t.Errorf("%g us: bucket %d, want %d", us, got, want)
 		}
 	}
-	for _, v := range []float64{0.001, 0.106, 1.5} {
-		if m := ServingMiddle(servingBucket(v * 1e6)); m < v/1.1 || m > v*1.1 {
-			t.Errorf("the bucket of %g s has its middle at %g", v, m)
+	for _, v := range []float64{0, 0.00001, 0.001, 0.106, 1.5, 9.9} {
+		if low, high := ServingBounds(servingBucket(v * 1e6)); v < low || v > high || v > 0.0001 && v < 4 && high > 1.2*low {
+			t.Errorf("the bucket of %g s is from %g to %g", v, low, high)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/quantile"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -107,20 +108,13 @@ func cellBetween(a, b *probe.ClassSnapshot) Cell {
 }
 
 // medianBetween returns the median of what a histogram took in from one snapshot
-// to the next: the middle of its bucket, which is 9 % wide.
+// to the next, estimated within its bucket, which is 9 % wide; 0 without any.
 func medianBetween(a, b *flows.Histogram) (median float64, n uint64) {
-	n = b.Count - a.Count
-	if n == 0 {
+	s := quantile.Between(a, b)
+	if s.Count() == 0 {
 		return 0, 0
 	}
-	seen := uint64(0)
-	for i := range b.Buckets {
-		seen += b.Buckets[i] - a.Buckets[i]
-		if 2*seen >= n {
-			return bucketMiddle(i), n
-		}
-	}
-	return bucketMiddle(len(b.Buckets) - 1), n
+	return s.At(0.5), s.Count()
 }
 
 // TapCell is what the tap did in one bin.

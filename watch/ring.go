@@ -1,17 +1,10 @@
 package watch
 
 import (
-	"math"
 	"time"
 
-	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/probe"
 )
-
-// bucketMiddle is the geometric middle of a histogram's bucket.
-func bucketMiddle(i int) float64 {
-	return math.Exp2((float64(flows.HistogramIndex(i)) - 0.5) / 8)
-}
 
 // bin is a stretch of packet time. Cells are in the order of the classes.
 type bin struct {

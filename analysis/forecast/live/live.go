@@ -10,6 +10,7 @@ import (
 
 	"github.com/nametap/nametap/analysis/forecast"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/quantile"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -139,7 +140,7 @@ func values(a, b *flows.Counters) (v [Quantities]float64) {
 	for d, q := range [2]Quantity{flows.Up: ServerRTT, flows.Down: AccessRTT} {
 		v[q] = math.NaN()
 		if b.RTT[d].Count-a.RTT[d].Count >= leastSamples {
-			v[q] = median(&a.RTT[d], &b.RTT[d])
+			v[q] = quantile.Between(&a.RTT[d], &b.RTT[d]).At(0.5)
 		}
 	}
 	for d, q := range [2]Quantity{flows.Up: UplinkLoss, flows.Down: DownlinkLoss} {
@@ -149,21 +150,6 @@ func values(a, b *flows.Counters) (v [Quantities]float64) {
 		}
 	}
 	return v
-}
-
-// median of what a histogram took in from one state to the next. Within its
-// bucket, 9 % wide, it is interpolated: a series that steps from one bucket's
-// middle to the next's would look quieter than it is.
-func median(a, b *flows.Histogram) float64 {
-	half, below := float64(b.Count-a.Count)/2, 0.0
-	for i := range b.Buckets {
-		n := float64(b.Buckets[i] - a.Buckets[i])
-		if n > 0 && below+n >= half {
-			return math.Exp2((float64(flows.HistogramIndex(i)) - 1 + (half-below)/n) / 8)
-		}
-		below += n
-	}
-	return math.NaN()
 }
 
 func (f *Forecaster) take(class int, q Quantity, end int64, v float64) {

@@ -9,6 +9,7 @@ import (
 	"github.com/nametap/nametap/analysis/forecast"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/internal/quantile"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -57,7 +58,7 @@ func TestSameAsASeries(t *testing.T) {
 			x.measured(math.Exp(level+0.1*rng.NormFloat64()), 1, 0, 0)
 		}
 		live.Observe(x.snapshot(Period))
-		if err := series.Add(x.now, median(&before, &x.chat.RTT[flows.Up])); err != nil {
+		if err := series.Add(x.now, quantile.Between(&before, &x.chat.RTT[flows.Up]).At(0.5)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,25 +125,5 @@ func TestPeriods(t *testing.T) {
 		if v := o[ServerRTT].Latest; math.Abs(v-0.1) > 0.0045 {
 			t.Errorf("%s: round-trip time %v after it, want 0.1", test.what, v)
 		}
-	}
-}
-
-// TestMedian: the middle of a uniform distribution, whatever bucket it is in.
-func TestMedian(t *testing.T) {
-	for _, width := range []float64{0.02, 0.5, 3} {
-		var before, now flows.Histogram
-		before.Observe(7, 1000)
-		now.Add(&before)
-		for i := range 1000 {
-			now.Observe(0.05*(1+width*(float64(i)+0.5)/1000), 1)
-		}
-		want := 0.05 * (1 + width/2)
-		if got := median(&before, &now); math.Abs(got/want-1) > 0.045 {
-			t.Errorf("width %g: %g, want %g", width, got, want)
-		}
-	}
-	var none flows.Histogram
-	if got := median(&none, &none); !math.IsNaN(got) {
-		t.Errorf("of nothing: %g", got)
 	}
 }
