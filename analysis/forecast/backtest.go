@@ -83,7 +83,7 @@ func Backtest(s *Series, cfg Config) (*Result, error) {
 func (r *Result) WriteTable(w io.Writer) error {
 	_, _ = fmt.Fprintf(w, "%s: %d values, scored after %v\n", r.Label, r.Values, r.Warmup)
 	if r.Repeated > 0 {
-		_, _ = fmt.Fprintf(w, "%d values left out: second ones in their period\n", r.Repeated)
+		_, _ = fmt.Fprintf(w, "%d values left out: second ones in their period, see --period\n", r.Repeated)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(t, "periods ahead\tmodel\tforecasts\tMAE\tMASE\tskill\tpinball\t90 % interval covers\twidth\t")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -32,11 +33,15 @@ type Series struct {
 
 // Layout says where a file has what.
 type Layout struct {
-	Time    string   // column of the time; empty: time, timestamp, start or t
-	Value   string   // column of the value
-	By      []string // columns whose values tell several series in one file apart
-	Columns []string // outside columns
+	Time    string      // column of the time; empty: time, timestamp, start or t
+	Value   string      // column of the value
+	By      []string    // columns whose values tell several series in one file apart
+	Where   []Condition // lines that do not meet all of them are passed over
+	Columns []string    // outside columns
 }
+
+// Condition asks for lines whose column has the value.
+type Condition struct{ Column, Value string }
 
 // Bounds on what a file may ask of us.
 const (
@@ -54,7 +59,7 @@ var timeNames = []string{"time", "timestamp", "start", "t"}
 // microseconds or nanoseconds, told apart by their size. An empty value, null or
 // NaN is a gap.
 func Read(r io.Reader, name string, layout Layout) ([]*Series, error) {
-	c := &collector{file: name, layout: layout, byName: map[string]*Series{}}
+	c := &collector{file: name, layout: layout, byName: map[string]*Series{}, values: map[string]bool{}, last: map[*Series]*row{}}
 	b := bufio.NewReaderSize(r, 64<<10)
 	first, skipped, err := firstByte(b)
 	c.skipped = skipped
@@ -70,6 +75,10 @@ func Read(r io.Reader, name string, layout Layout) ([]*Series, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(c.list) == 0 && c.passed > 0 {
+		w := layout.Where[0]
+		return nil, fmt.Errorf("%s: no line meets the conditions; lines have %q %s", name, w.Column, columnList(slices.Sorted(maps.Keys(c.values))))
 	}
 	if len(c.list) == 0 {
 		return nil, fmt.Errorf("%s: no measurements after the header", name)
@@ -96,26 +105,6 @@ func firstByte(b *bufio.Reader) (first byte, lines int, err error) {
 	}
 }
 
-// UsualPeriod is the time that most often lies between two measurements, by the
-// median of the first ten thousand; 0 where there are not two.
-func (s *Series) UsualPeriod() time.Duration {
-	var gaps []int64
-	for i := 1; i < len(s.Points) && len(gaps) < 10_000; i++ {
-		if d := s.Points[i].Time - s.Points[i-1].Time; d > 0 {
-			gaps = append(gaps, d)
-		}
-	}
-	if len(gaps) == 0 {
-		return 0
-	}
-	slices.Sort(gaps)
-	d := time.Duration(gaps[len(gaps)/2])
-	if whole := d.Round(time.Second); whole > 0 && (d-whole).Abs() < whole/50 {
-		return whole // a timer that is late by a little
-	}
-	return d
-}
-
 // collector sorts rows into series.
 type collector struct {
 	file    string
@@ -123,6 +112,10 @@ type collector struct {
 	byName  map[string]*Series
 	list    []*Series
 	skipped int // empty lines at the start
+
+	passed int             // lines that did not meet Layout.Where
+	values map[string]bool // of the column for which the first of them did not
+	last   map[*Series]*row
 }
 
 // row is one row's text by its meaning.
@@ -130,6 +123,47 @@ type row struct {
 	line        int
 	time, value string
 	by, columns []string
+	names       []string // of all columns
+	cell        func(name string) string
+}
+
+// wanted reports whether a line meets all conditions.
+func (c *collector) wanted(cell func(string) string) bool {
+	for _, w := range c.layout.Where {
+		value := cell(w.Column)
+		if value == w.Value {
+			continue
+		}
+		if c.passed++; w == c.layout.Where[0] && len(c.values) < mostNames {
+			c.values[strings.Clone(value)] = true
+		}
+		return false
+	}
+	return true
+}
+
+// places are columns of nametap's own files that say with a number what a line is
+// about.
+var places = []string{"site", "asn"}
+
+// mixed names the columns by which two lines of one time are not about the same:
+// words that differ.
+func (c *collector) mixed(a, b *row) (names []string) {
+	isWord := func(text string) bool {
+		_, numberErr := parseNumber(text)
+		_, timeErr := parseTime(text)
+		return numberErr != nil && timeErr != nil
+	}
+	for _, name := range a.names {
+		x, y := a.cell(name), b.cell(name)
+		if x == y || slices.Contains(c.layout.By, name) {
+			continue
+		}
+		if slices.Contains(places, name) || isWord(x) && isWord(y) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (c *collector) add(r *row) error {
@@ -150,7 +184,14 @@ func (c *collector) add(r *row) error {
 	if n := len(s.Points); n > 0 && at < s.Points[n-1].Time {
 		return c.errorf(r.line, "the clock goes back to %s from %s on line %d; sort the file by time%s",
 			text(at), text(s.Points[n-1].Time), s.Points[n-1].Line, c.hint())
+	} else if n > 0 && at == s.Points[n-1].Time {
+		if names := c.mixed(r, c.last[s]); len(names) > 0 {
+			return c.errorf(r.line, "same time as line %d and another %s; choose lines, such as --where %s=%s, or tell series apart with --by %s",
+				s.Points[n-1].Line, columnList(names), names[0], short(c.last[s].cell(names[0])),
+				strings.Join(slices.Concat(c.layout.By, names[:min(3, len(names))]), ","))
+		}
 	}
+	c.last[s] = r
 	p := Point{Time: at, Line: r.line, Columns: make([]float64, len(r.columns))}
 	p.Line += c.skipped
 	if p.Value, err = parseNumber(r.value); err != nil {
@@ -225,6 +266,11 @@ func (c *collector) csv(b *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range c.layout.Where {
+		if _, err := index(w.Column); err != nil {
+			return err
+		}
+	}
 	for {
 		fields, err := r.Read()
 		if err == io.EOF {
@@ -234,7 +280,12 @@ func (c *collector) csv(b *bufio.Reader) error {
 			return c.csvError(err)
 		}
 		line, _ := r.FieldPos(0)
-		one := row{line: line, time: fields[at], value: fields[value]}
+		fields = slices.Clone(fields)
+		one := row{line: line, time: fields[at], value: fields[value], names: header}
+		one.cell = func(name string) string { return fields[slices.Index(header, name)] }
+		if !c.wanted(one.cell) {
+			continue
+		}
 		for _, i := range by {
 			one.by = append(one.by, strings.Clone(fields[i]))
 		}
@@ -267,18 +318,22 @@ func (c *collector) timeColumn(have []string) (string, error) {
 	return "", c.errorf(1, "no column of times (%s); there are %s", strings.Join(timeNames, ", "), columnList(have))
 }
 
+// mostNames is how many names an error lists.
+const mostNames = 12
+
 // columnList is for people: some of the names, printable.
 func columnList(names []string) string {
-	const most = 12
 	var out []string
-	for _, name := range names[:min(most, len(names))] {
-		out = append(out, strconv.Quote(name[:min(40, len(name))]))
+	for _, name := range names[:min(mostNames, len(names))] {
+		out = append(out, short(name))
 	}
-	if len(names) > most {
-		out = append(out, fmt.Sprintf("and %d more", len(names)-most))
+	if len(names) > mostNames {
+		out = append(out, fmt.Sprintf("and %d more", len(names)-mostNames))
 	}
 	return strings.Join(out, ", ")
 }
+
+func short(text string) string { return strconv.Quote(text[:min(40, len(text))]) }
 
 var errLongLine = fmt.Errorf("a line of more than %d bytes; this is no series", maxLine)
 
@@ -308,6 +363,9 @@ func (c *collector) jsonLines(b *bufio.Reader) error {
 	timeName := c.layout.Time
 	seen := map[string]bool{}
 	wanted := slices.Concat([]string{c.layout.Value}, c.layout.By, c.layout.Columns)
+	for _, w := range c.layout.Where {
+		wanted = append(wanted, w.Column)
+	}
 	line := 0
 	var keys []string // of the first object
 	for scanner.Scan() {
@@ -334,17 +392,21 @@ func (c *collector) jsonLines(b *bufio.Reader) error {
 		if _, ok := object[timeName]; !ok {
 			return c.errorf(line, "no %q; there are %s", timeName, columnList(keys))
 		}
-		one := row{line: line, time: plain(object[timeName]), value: plain(object[c.layout.Value])}
+		for _, name := range wanted {
+			if _, ok := object[name]; ok {
+				seen[name] = true
+			}
+		}
+		one := row{line: line, time: plain(object[timeName]), value: plain(object[c.layout.Value]), names: keys}
+		one.cell = func(name string) string { return plain(object[name]) }
+		if !c.wanted(one.cell) {
+			continue
+		}
 		for _, name := range c.layout.By {
 			one.by = append(one.by, plain(object[name]))
 		}
 		for _, name := range c.layout.Columns {
 			one.columns = append(one.columns, plain(object[name]))
-		}
-		for _, name := range wanted {
-			if _, ok := object[name]; ok {
-				seen[name] = true
-			}
 		}
 		if err := c.add(&one); err != nil {
 			return err

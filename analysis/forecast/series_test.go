@@ -26,6 +26,14 @@ func TestRead(t *testing.T) {
 		{"byte-order mark, CRLF, quotes", "\xef\xbb\xbf\"time\",\"value\"\r\n\"1700000000\",\"1\"\r\n", Layout{}, []float64{1}, 1, ""},
 		{"several series", "time,class,value\n1700000000,a,1\n1700000000,b,2\n1700000010,a,3\n", Layout{By: []string{"class"}}, []float64{1, 3}, 2, ""},
 		{"milliseconds, microseconds, nanoseconds", "time,value\n1700000000000,1\n1700000000000000,2\n1700000000000000001,3\n", Layout{}, []float64{1, 2, 3}, 1, ""},
+		{"lines chosen", "time,group,value\n1700000000,class,1\n1700000000,servers,2\n1700000010,class,3\n", Layout{Where: []Condition{{"group", "class"}}}, []float64{1, 3}, 1, ""},
+		{"JSON: lines chosen", `{"time":1700000000,"group":"class","value":1}` + "\n" + `{"time":1700000000,"group":"servers"}` + "\n", Layout{Where: []Condition{{"group", "class"}}}, []float64{1}, 1, ""},
+		{"lines mixed", "time,group,value\n1700000000,class,1\n1700000000,servers,2\n", Layout{}, nil, 0, `f:3: same time as line 2 and another "group"; choose lines, such as --where group="class"`},
+		{"JSON: lines mixed", `{"time":1700000000,"app":"a","class":"other","value":1}` + "\n" + `{"time":1700000000,"app":"b","class":"other","value":1}` + "\n", Layout{By: []string{"class"}}, nil, 0, `--by class,app`},
+		{"sites mixed", "time,site,value\n1700000000,,1\n1700000000,2,2\n", Layout{}, nil, 0, `another "site"`},
+		{"a second line with another number", "time,loss,value\n1700000000,1,1\n1700000000,2,2\n", Layout{}, []float64{1, 2}, 1, ""},
+		{"no line chosen", "time,group,value\n1700000000,class,1\n", Layout{Where: []Condition{{"group", "site"}}}, nil, 0, `f: no line meets the conditions; lines have "group" "class"`},
+		{"no such column to choose by", "time,value\n1700000000,1\n", Layout{Where: []Condition{{"group", "class"}}}, nil, 0, `f:1: no column "group"`},
 		{"empty", "", Layout{}, nil, 0, "f: empty"},
 		{"blank", "\n \n", Layout{}, nil, 0, "f: empty"},
 		{"a header alone", "time,value\n", Layout{}, nil, 0, "no measurements"},
@@ -79,16 +87,42 @@ func TestRead(t *testing.T) {
 	}
 }
 
-func TestUsualPeriod(t *testing.T) {
-	list, err := Read(strings.NewReader("t,value\n1700000000.0,1\n1700000010.04,1\n1700000019.98,1\n1700000070,1\n1700000080,1\n"), "f", Layout{Value: "value"})
-	if err != nil {
-		t.Fatal(err)
+func TestUsualPeriods(t *testing.T) {
+	at := func(seconds ...float64) *Series {
+		s := &Series{}
+		for _, x := range seconds {
+			s.Points = append(s.Points, Point{Time: synthStart + int64(x*1e9)})
+		}
+		return s
 	}
-	if d := list[0].UsualPeriod(); d != 10*time.Second {
-		t.Errorf("%v, want 10s", d)
+	every := func(step, n int) *Series {
+		s := &Series{}
+		for i := range n {
+			s.Points = append(s.Points, Point{Time: synthStart + int64(i*step)*1e9})
+		}
+		return s
 	}
-	if d := (&Series{}).UsualPeriod(); d != 0 {
-		t.Errorf("%v of no points", d)
+	sparse := at(0, 50, 100, 160, 210, 260, 300)
+	tests := []struct {
+		what string
+		list []*Series
+		want []float64 // seconds
+	}{
+		{"a timer that strays", []*Series{at(0, 10.04, 19.98, 70, 80)}, []float64{10}},
+		{"gaps of 50 s and once 60, 40", []*Series{sparse}, []float64{10}},
+		{"with one that is dense", []*Series{every(10, 100), at(3, 50, 100, 150)}, []float64{10, 10}},
+		{"first line in the middle of a period", []*Series{at(6.9, 10, 30, 60, 70, 80, 120)}, []float64{10}},
+		{"two periods, both regular", []*Series{every(10, 100), every(60, 30)}, []float64{10, 60}},
+		{"no common one", []*Series{at(0, 7.3, 18.1, 23.7, 41.9, 47.23, 60.77, 61.9, 83.11)}, []float64{11}},
+		{"never two times", []*Series{at(0), at(0, 0)}, []float64{0, 0}},
+		{"one that is alone", []*Series{every(10, 30), at(5)}, []float64{10, 10}},
+	}
+	for _, test := range tests {
+		for i, d := range UsualPeriods(test.list) {
+			if want := time.Duration(test.want[i] * 1e9); (d - want).Abs() > time.Millisecond {
+				t.Errorf("%s: series %d: %v, want %v", test.what, i, d, want)
+			}
+		}
 	}
 }
 

@@ -28,7 +28,9 @@ func newForecast() *cobra.Command {
 expect 1, 6, 30 and 360 periods ahead, with an interval that covers 90 %. A file
 is CSV with a header, or JSON Lines such as nametap ping --format json writes; -
 is standard input. Times are RFC 3339 or numbers since 1970. An empty value is a
-gap, and so is a period without a line; gaps are not filled in.
+gap, and so is a period without a line; gaps are not filled in. A file that holds
+lines about several things takes --where, to choose among them, and --by, to tell
+apart what is left.
 
 For each series and horizon the model that has erred least so far speaks: the
 last value, the value a season ago, damped exponential smoothing, autoregression,
@@ -39,6 +41,7 @@ and over seconds it mostly is small.
 nametap forecast backtest tries all models on all of a series.`,
 		Example: `  nametap forecast rtt.csv
   nametap forecast --value rtt_median_s --by group ping.jsonl
+  nametap forecast --value server_rtt_median_s --where group=class --by app,class passive.jsonl
   nametap forecast --scale share --value loss_share_out --format json ping.jsonl
   nametap forecast --columns signal_dbm,x,y drive.csv`,
 		Args: atLeast(1, "a file with a series, or - for standard input"),
@@ -89,6 +92,28 @@ The same file gives the same figures, to the last digit.`,
 	return cmd
 }
 
+// conditions is a flag that chooses lines.
+type conditions []forecast.Condition
+
+func (c *conditions) Type() string { return "COLUMN=VALUE" }
+
+func (c *conditions) String() string {
+	parts := make([]string, len(*c))
+	for i, x := range *c {
+		parts[i] = x.Column + "=" + x.Value
+	}
+	return strings.Join(parts, ",")
+}
+
+func (c *conditions) Set(text string) error {
+	column, value, ok := strings.Cut(text, "=")
+	if !ok || column == "" {
+		return fmt.Errorf("%q is no condition such as group=class", text)
+	}
+	*c = append(*c, forecast.Condition{Column: column, Value: value})
+	return nil
+}
+
 // predictor is nametap forecast, and what it shares with backtest.
 type predictor struct {
 	layout   forecast.Layout
@@ -108,8 +133,9 @@ func (p *predictor) register(cmd *cobra.Command) {
 	f.StringVar(&p.layout.Time, "time", "", "`COLUMN` of the time (default: time, timestamp, start or t)")
 	f.StringVar(&p.layout.Value, "value", "value", "`COLUMN` of the value")
 	f.StringSliceVar(&p.layout.By, "by", nil, "`COLUMNS` that tell several series in one file apart, such as app,class")
+	f.Var((*conditions)(&p.layout.Where), "where", "only lines whose column has the value, such as group=class; repeatable: all have to hold")
 	f.StringSliceVar(&p.layout.Columns, "columns", nil, "outside `COLUMNS` for the regression, such as signal strength or position")
-	f.DurationVar(&p.period, "period", 0, "time from one value to the next (default: the usual one in the series)")
+	f.DurationVar(&p.period, "period", 0, "time from one value to the next (default: the longest that fits the lines of the file)")
 	f.DurationVar(&p.season, "season", d.Season, "length of the rhythm")
 	f.IntSliceVar(&p.horizons, "horizons", d.Horizons, "how many periods ahead")
 	f.StringVar(&p.scale, "scale", string(d.Transform), "log for round-trip times, share for losses (0 to 1), none for anything else")
@@ -160,10 +186,11 @@ func (p *predictor) each(cmd *cobra.Command, files []string, work func(io.Writer
 			failed = append(failed, err)
 			continue
 		}
-		for _, s := range list {
+		usual := forecast.UsualPeriods(list)
+		for i, s := range list {
 			its := cfg
 			if its.Period == 0 {
-				its.Period = s.UsualPeriod()
+				its.Period = usual[i]
 			}
 			if its.Period == 0 {
 				failed = append(failed, fmt.Errorf("%s: a single measurement is no series; give --period to use it as one", s.Label()))
@@ -206,6 +233,8 @@ type outlookLine struct {
 	MASE      *float64 `json:"mase"`
 	Skill     *float64 `json:"skill"`
 	Coverage  *float64 `json:"coverage"`
+	PeriodS   float64  `json:"period_s"`
+	LeftOut   int      `json:"left_out"` // second values in their period
 }
 
 func (p *predictor) forecast(out io.Writer, s *forecast.Series, cfg forecast.Config) error {
@@ -218,7 +247,7 @@ func (p *predictor) forecast(out io.Writer, s *forecast.Series, cfg forecast.Con
 		for _, h := range cfg.Horizons {
 			o := f.Outlook(h)
 			l := outlookLine{
-				Series: s.Label(), Horizon: h, Time: when(o), Forecasts: o.Score.Count,
+				Series: s.Label(), PeriodS: cfg.Period.Seconds(), LeftOut: repeated, Horizon: h, Time: when(o), Forecasts: o.Score.Count,
 				Point: forecast.Number(o.Point), Lo: forecast.Number(o.Lo), Hi: forecast.Number(o.Hi),
 				MASE: forecast.Number(o.Score.MASE), Skill: forecast.Number(o.Score.Skill), Coverage: forecast.Number(o.Score.Covered),
 			}
@@ -236,7 +265,7 @@ func (p *predictor) forecast(out io.Writer, s *forecast.Series, cfg forecast.Con
 	}
 	_, _ = fmt.Fprintf(out, "%s: %d values, one each %v", s.Label(), f.Values(), cfg.Period)
 	if repeated > 0 {
-		_, _ = fmt.Fprintf(out, "; %d left out: second ones in their period", repeated)
+		_, _ = fmt.Fprintf(out, "; %d left out: second ones in their period, see --period", repeated)
 	}
 	_, _ = fmt.Fprintln(out)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)

@@ -70,6 +70,12 @@ func TestPingForecastErrors(t *testing.T) {
 	if err := os.WriteFile(back, []byte("time,value\n1700000010,1\n1700000000,1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	mixed := filepath.Join(t.TempDir(), "mixed.jsonl")
+	if err := os.WriteFile(mixed, []byte(`{"start":1700000000,"app":"a","class":"other","group":"class","server_rtt_median_s":0.1}
+{"start":1700000000,"app":"a","class":"other","group":"servers","server_rtt_median_s":0.2}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		args   string
 		status int
@@ -86,6 +92,8 @@ func TestPingForecastErrors(t *testing.T) {
 		{"forecast --value rtt --period 7s " + good, exitUsage, "multiple"},
 		{"forecast --value signal " + good, exitError, "logarithm"},
 		{"forecast backtest --value rtt --svg /nowhere/x.svg " + good, exitError, "/nowhere/x.svg: cannot draw"},
+		{"forecast --value server_rtt_median_s --by class " + mixed, exitError, `mixed.jsonl:2: same time as line 1 and another "group"`},
+		{"forecast --where group " + mixed, exitUsage, "group=class"},
 		{"ping now", exitUsage, "no arguments"},
 		{"ping --by colour", exitUsage, "--by"},
 		{"ping --once --count 3", exitUsage, "--once"},
