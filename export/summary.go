@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,6 +20,7 @@ import (
 type Summary struct {
 	Capture CaptureSummary `json:"capture"`
 	DNS     DNSSummary     `json:"dns"`
+	Tunnels TunnelSummary  `json:"tunnels"`
 	// Naming counts flows by the evidence that named them.
 	Naming  map[string]uint64 `json:"naming"`
 	Classes []ClassSummary    `json:"classes"`
@@ -44,6 +46,17 @@ type DNSSummary struct {
 	Addresses uint64            `json:"addresses"`
 	Malformed uint64            `json:"malformed"`
 	Rcodes    map[string]uint64 `json:"rcodes"`
+}
+
+// TunnelSummary is about GTP. Packets are those of TCP and DNS in GTP-U, Identified
+// those of them whose session was known; Sessions are known at the end.
+type TunnelSummary struct {
+	Packets    uint64   `json:"packets"`
+	Identified uint64   `json:"identified"`
+	Messages   uint64   `json:"messages"` // of the control plane
+	Created    uint64   `json:"sessions_created"`
+	Sessions   int      `json:"sessions"`
+	APNs       []string `json:"apns"`
 }
 
 // ClassSummary is about the flows of one class.
@@ -82,9 +95,17 @@ func Summarize(s *probe.Snapshot, files int, truncated bool) *Summary {
 			Responses: s.DNS.Responses, Addresses: s.DNS.Addresses, Malformed: s.DNS.Malformed,
 			Rcodes: map[string]uint64{},
 		},
+		Tunnels: TunnelSummary{
+			Packets: s.GTP.Identified + s.GTP.Anonymous, Identified: s.GTP.Identified,
+			Created: s.GTP.Created, Sessions: s.GTP.Sessions, APNs: append([]string{}, s.GTP.APNNames...),
+		},
 		Naming:  map[string]uint64{},
 		Classes: []ClassSummary{},
 	}
+	for _, n := range s.GTP.Messages {
+		sum.Tunnels.Messages += n
+	}
+	slices.Sort(sum.Tunnels.APNs)
 	if s.Frames > 0 {
 		first, last := formatTime(s.First), formatTime(s.Last)
 		sum.Capture.First, sum.Capture.Last = &first, &last
@@ -149,8 +170,12 @@ func (s *Summary) WriteJSON(w io.Writer) error {
 func (s *Summary) WriteTable(w io.Writer) error {
 	b := &strings.Builder{}
 	s.writeHead(b)
-	s.writeClasses(b)
-	s.writeNaming(b)
+	if slices.ContainsFunc(s.Classes, func(c ClassSummary) bool { return c.Flows > 0 }) {
+		s.writeClasses(b)
+		s.writeNaming(b)
+	} else {
+		s.writeNothing(b)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -169,10 +194,48 @@ func (s *Summary) writeHead(b *strings.Builder) {
 		fmt.Fprintf(b, ", %d malformed", s.DNS.Malformed)
 	}
 	b.WriteString("\n")
+	s.writeTunnels(b)
+	if len(c.Decoded) > 0 {
+		fmt.Fprintf(b, "decoded: %s\n", counts(c.Decoded))
+	}
 	if len(c.Undecoded) > 0 {
 		fmt.Fprintf(b, "not decoded: %s\n", counts(c.Undecoded))
 	}
 	b.WriteString("\n")
+}
+
+// mostAPNs is how many access points the table names.
+const mostAPNs = 8
+
+func (s *Summary) writeTunnels(b *strings.Builder) {
+	t := &s.Tunnels
+	if t.Packets+t.Messages == 0 {
+		return
+	}
+	fmt.Fprintf(b, "%s of TCP and DNS in GTP-U, %d of them of known sessions; %s, %s, %d at the end",
+		plural(t.Packets, "packet"), t.Identified, plural(t.Messages, "control message"), plural(t.Created, "session"), t.Sessions)
+	if n := len(t.APNs); n > 0 {
+		fmt.Fprintf(b, ", %s: %s", plural(uint64(n), "access point"), strings.Join(t.APNs[:min(n, mostAPNs)], ", "))
+		if n > mostAPNs {
+			b.WriteString(" …")
+		}
+	}
+	b.WriteString("\n")
+}
+
+// writeNothing says why there are no flows.
+func (s *Summary) writeNothing(b *strings.Builder) {
+	c := &s.Capture
+	switch {
+	case c.Packets == 0:
+		b.WriteString("no flows: no packets\n")
+	case c.Decoded[decode.TCP.String()] > 0:
+		b.WriteString("no flows: none of the TCP segments is of an open connection\n")
+	case len(c.Decoded) == 0:
+		b.WriteString("no flows: nothing could be decoded\n")
+	default:
+		b.WriteString("no flows: TCP is what nametap measures, and there is none\n")
+	}
 }
 
 func (s *Summary) writeClasses(b *strings.Builder) {

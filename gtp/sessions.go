@@ -490,6 +490,12 @@ func (t *Table) APNName(a APN) string {
 	return t.apnNames[a]
 }
 
+// APNNames are all names that messages have had so far, those beyond Config.APNs
+// left out. They do not change any more.
+func (t *Table) APNNames() []string {
+	return t.apnNames[OtherAPN+1 : len(t.apnNames) : len(t.apnNames)]
+}
+
 // APNNumber finds the number of a name; NoAPN where it was never seen.
 func (t *Table) APNNumber(name string) APN { return t.apns[name] }
 

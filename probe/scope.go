@@ -153,6 +153,7 @@ func (s *sessions) snapshot(to *GTPSnapshot) {
 	to.Counters = *s.table.Counters()
 	to.Sessions, to.Endpoints = s.table.Active(), s.table.Endpoints()
 	to.Identified, to.Anonymous = s.identified, s.anonymous
+	to.APNNames = s.table.APNNames()
 }
 
 // gateways numbers tunnel gateways where no session is known. A packet seen in

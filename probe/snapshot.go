@@ -62,6 +62,7 @@ type GTPSnapshot struct {
 	// were seen.
 	Gateways int
 	APNs     []APNSnapshot
+	APNNames []string // that messages of the control plane had, in no order
 }
 
 // APNSnapshot is the TCP traffic of one access point name.

@@ -47,6 +47,7 @@ standard error says where it broke, and the exit status is 1.`,
 				return usagef("--format is table or json, not %q", format)
 			}
 			a := analysis{settings: s, format: format, files: files, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
+			a.subscribersNamed = cmd.Flags().Changed("subscribers")
 			if s.flows == "-" {
 				a.format = ""
 				if cmd.Flags().Changed("format") {
@@ -65,9 +66,11 @@ standard error says where it broke, and the exit status is 1.`,
 // analysis is one run over capture files.
 type analysis struct {
 	*settings
-	format    string // empty: no summary
-	files     []string
-	out, errs io.Writer
+	format string // empty: no summary
+	// subscribersNamed: by the user, with --subscribers.
+	subscribersNamed bool
+	files            []string
+	out, errs        io.Writer
 }
 
 func (a *analysis) run(ctx context.Context) error {
@@ -98,6 +101,7 @@ func (a *analysis) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	hint := a.noticeSubscribers(&cfg)
 	engine, err := probe.New(cfg)
 	if err != nil {
 		return err
@@ -105,6 +109,7 @@ func (a *analysis) run(ctx context.Context) error {
 	stop := a.progress(source)
 	readErr := engine.Run(ctx, input)
 	stop()
+	hint()
 	err = oneLine(records(), ping(engine.Snapshot()))
 	if err == nil {
 		err = a.summary(engine, readErr)

@@ -210,14 +210,7 @@ func (r *reporting) analyse(ctx context.Context, paths []string, rules *classify
 	if err != nil {
 		return nil, err
 	}
-	inside := func(a netip.Addr) bool {
-		for _, p := range cfg.Subscribers {
-			if p.Contains(a) {
-				return true
-			}
-		}
-		return false
-	}
+	inside := func(a netip.Addr) bool { return containsAny(cfg.Subscribers, a) }
 	cfg.Records = func(batch []flows.Record) {
 		for i := range batch {
 			f := &batch[i]
