@@ -130,7 +130,20 @@ func newSynthScore() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "score TRACE... TRUTH",
 		Short: "Hold what analyze says of a trace against the truth",
-		Args:  atLeast(2, "a trace (or one a direction) and its truth"),
+		Long: `score analyses a trace and holds every flow against the truth beside it. By
+evidence and by true class it says
+
+  name right, of those named     of the flows that got a name, those whose name is
+                                 the very host that the subscriber meant; evidence
+                                 "server" finds the service and seldom the host
+  of those after an answer       the same, of the flows whose DNS answer had passed
+                                 the tap before they began, and was the newest for
+                                 that address, named or not
+  class right                    of all flows; one without a name is other/other
+
+and then how many counts, times and reasons are as they were. --differences lists
+the first few flows that differ.`,
+		Args: atLeast(2, "a trace (or one a direction) and its truth"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := s.check(); err != nil {
 				return err

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/synth"
@@ -122,7 +123,7 @@ func (s *Score) Record(r *flows.Record) {
 	t := s.truth[key]
 	if t == nil {
 		s.Extra++
-		s.show("extra", "%v to %v at %d has no truth", key.subscriber, key.server, r.Start)
+		s.show("extra", "%v to %v at %s has no truth", key.subscriber, key.server, when(r.Start))
 		return
 	}
 	delete(s.truth, key)
@@ -142,7 +143,7 @@ func (s *Score) Record(r *flows.Record) {
 func (s *Score) Close() {
 	s.Missed = len(s.truth)
 	for key := range s.truth {
-		s.show("missed", "%v to %v at %d has no record", key.subscriber, key.server, key.start)
+		s.show("missed", "%v to %v at %s has no record", key.subscriber, key.server, when(key.start))
 	}
 	s.ByEvidence, s.ByClass = sorted(s.evidence), sorted(s.classes)
 	slices.Sort(s.Differences)
@@ -163,6 +164,16 @@ func (s *Score) show(kind, format string, args ...any) {
 	if s.shown[kind]++; s.shown[kind] <= shownOfEach {
 		s.Differences = append(s.Differences, kind+": "+fmt.Sprintf(format, args...))
 	}
+}
+
+func when(at int64) string { return time.Unix(0, at).UTC().Format(time.RFC3339Nano) }
+
+// duration is for people; a time that was not measured is none.
+func duration(s synth.Seconds) string {
+	if !s.Known() {
+		return "none"
+	}
+	return fmt.Sprintf("%.6f s", float64(s))
 }
 
 func entry(m map[string]*Named, key string) *Named {
@@ -190,7 +201,7 @@ func (s *Score) naming(r *flows.Record, t *synth.FlowTruth) {
 	agree := r.Evidence == t.Evidence && r.Name == string(t.Name) && r.App == t.App && r.Class == t.Class
 	s.AsTheContractSays.add(agree)
 	if !agree {
-		s.show("contract", "%v:%d to %v at %d: %s %q %s/%s, the rules say %s %q %s/%s", t.Subscriber, t.SubscriberPort, t.Server, r.Start,
+		s.show("contract", "%v:%d to %v at %s: %s %q %s/%s, the rules say %s %q %s/%s", t.Subscriber, t.SubscriberPort, t.Server, when(r.Start),
 			r.Evidence, r.Name, r.App, r.Class, t.Evidence, t.Name, t.App, t.Class)
 	}
 }
@@ -204,7 +215,7 @@ func (s *Score) counters(r *flows.Record, t *synth.FlowTruth) {
 		}
 		exact = false
 		s.Inexact[what]++
-		s.show(what, "%v:%d to %v at %d: %d, truth %d", t.Subscriber, t.SubscriberPort, t.Server, r.Start, got, want)
+		s.show(what, "%v:%d to %v at %s: %d, truth %d", t.Subscriber, t.SubscriberPort, t.Server, when(r.Start), got, want)
 	}
 	check("uplink_bytes", r.Bytes[up], t.UplinkBytes)
 	check("downlink_bytes", r.Bytes[down], t.DownlinkBytes)
@@ -233,7 +244,7 @@ func (s *Score) loss(share *Share, what string, r *flows.Record, got, want uint6
 	right := off <= math.Max(2, float64(want)/10)
 	share.add(right)
 	if !right {
-		s.show(what, "flow at %d: %d, truth %d", r.Start, got, want)
+		s.show(what, "flow at %s: %d, truth %d", when(r.Start), got, want)
 	}
 }
 
@@ -244,7 +255,11 @@ func (s *Score) times(r *flows.Record, t *synth.FlowTruth) {
 			right := want.Known() == (us >= 0) && (us < 0 || math.Abs(float64(us)/1e6-float64(want)) <= 0.001)
 			s.Handshakes.add(right)
 			if !right {
-				s.show("handshake", "flow at %d: %d us, truth %v s", r.Start, us, want)
+				got := synth.Seconds(math.NaN())
+				if us >= 0 {
+					got = synth.Seconds(float64(us) / 1e6)
+				}
+				s.show("handshake", "flow at %s: %s, truth %s", when(r.Start), duration(got), duration(want))
 			}
 		}
 	}
