@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nametap/nametap/bench"
-	"github.com/nametap/nametap/probe"
 )
 
 func newBench() *cobra.Command {
@@ -67,10 +66,11 @@ What is random follows from --seed: two runs differ in their timings only.`,
 			switch {
 			case format != "table" && format != "json":
 				return usagef("--format is table or json, not %q", format)
-			case s.Shards < 1:
-				return usagef("--shards is 1 or more, not %d", s.Shards)
-			case memory < probe.MinMemory:
-				return usagef("--memory is too small for the tables; give at least %dM", probe.MinMemory>>20)
+			case s.Shards < 1 || s.Shards > mostShards:
+				return usagef("--shards is 1 to %d, not %d", mostShards, s.Shards)
+			}
+			if err := checkMemory(memory); err != nil {
+				return err
 			}
 			if err := s.Check(); err != nil {
 				return usageError{err}
@@ -99,7 +99,7 @@ What is random follows from --seed: two runs differ in their timings only.`,
 	f.Var(&packets, "packets", "packets over random live flows, once all is there")
 	f.IntVar(&s.Collections, "collections", 10, "garbage collections to force meanwhile: of its own accord it may not run once")
 	f.Var(&memory, "memory", "budget of all tables together, such as 512M or 4G")
-	f.IntVar(&s.Shards, "shards", runtime.GOMAXPROCS(0), "worker goroutines")
+	f.IntVar(&s.Shards, "shards", min(runtime.GOMAXPROCS(0), mostShards), fmt.Sprintf("worker goroutines, 1 to %d", mostShards))
 	f.Uint64Var(&s.Seed, "seed", 1, "of everything that is random")
 	f.StringVar(&format, "format", "table", "table or json")
 	return cmd

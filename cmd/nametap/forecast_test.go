@@ -102,6 +102,7 @@ func TestPingForecastErrors(t *testing.T) {
 		{"ping --mark 7", exitUsage, "--tun"},
 		{"ping --tun a-name-that-is-too-long", exitError, "1 to 15 bytes"},
 		{"ping --tun x --tun-mtu 100", exitUsage, "--tun-mtu"},
+		{"ping --tun x --outside nosuch", exitUsage, `no interface "nosuch"; there are`},
 	}
 	for _, test := range tests {
 		status, _, errs := command(strings.Fields(test.args)...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -144,7 +145,25 @@ func (p *pinger) check(cmd *cobra.Command) error {
 	case p.tunName != "" && (p.tun.MTU < 1280 || p.tun.MTU > 65535):
 		return usagef("--tun-mtu is 1280 to 65535, not %d", p.tun.MTU)
 	}
-	return nil
+	return checkOutside(p.tun.Device)
+}
+
+// checkOutside looks for the interface now: later it would be missed by each
+// connection that should go out there.
+func checkOutside(name string) error {
+	if name == "" {
+		return nil
+	}
+	if _, err := net.InterfaceByName(name); err == nil {
+		return nil
+	}
+	var names []string
+	if list, err := net.Interfaces(); err == nil {
+		for _, x := range list {
+			names = append(names, x.Name)
+		}
+	}
+	return usagef("--outside: there is no interface %q; there are %s", name, strings.Join(names, ", "))
 }
 
 func (p *pinger) run(ctx context.Context) error {

@@ -67,6 +67,9 @@ the command line wins.`,
 			if least := int64(d.workers) * probe.MinMemory; int64(d.memory) < least {
 				return usagef("--memory is too small for the tables of %d workers; give at least %dM", d.workers, least>>20)
 			}
+			if err := d.checkCapture(cmd.Flags().Changed("shards"), cmd.Flags().Changed("ring")); err != nil {
+				return err
+			}
 			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -76,7 +79,7 @@ the command line wins.`,
 	f.StringVar(&d.listen, "listen", "127.0.0.1:9108", "serve HTTP on `ADDR`")
 	f.StringVar(&d.webConfig, "web-config", "", "Prometheus web configuration `FILE`: TLS and basic authentication")
 	f.BoolVar(&d.pprof, "pprof", false, "serve profiles of the process at /debug/pprof/, under the same --listen and --web-config")
-	f.Var(&d.ring, "ring", "capture ring of each interface (default: rides out a stall of 300 ms at 0.5 M packets/s)")
+	f.Var(&d.ring, "ring", "capture ring of each interface, 1M or more (default: rides out a stall of 300 ms at 0.5 M packets/s)")
 	f.StringVar(&d.capture, "capture", "packet", "how to capture: packet (AF_PACKET), or xdp (AF_XDP), which takes all that the port receives and is for a dedicated tap port only")
 	f.Var(&d.workers, "workers", "divide packets among so many workers, by subscriber and in the kernel; auto: one for every two processors if the kernel can look into tunnels for that, else one")
 	d.register(cmd)
@@ -96,6 +99,20 @@ type daemon struct {
 	workers           workers
 	ring              bytesize
 	stream            *export.Stream // of flow records, nil without
+}
+
+// leastRing holds two blocks of the kernel's least size, and then some.
+const leastRing bytesize = 1 << 20 // 1M
+
+// checkCapture finds mistakes in how packets are to be captured.
+func (d *daemon) checkCapture(shardsGiven, ringGiven bool) error {
+	if shardsGiven && d.workers > 1 && d.shards > 1 {
+		return usagef("--shards %d goes with one worker; each of --workers %d has one shard", d.shards, d.workers)
+	}
+	if most := bytesize(systemMemory()); ringGiven && (d.ring < leastRing || d.ring > most) {
+		return usagef("--ring is between %s and the machine's memory (%s), not %s", "1M", size(uint64(most)), &d.ring)
+	}
+	return nil
 }
 
 func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nametap/nametap/capture/fanout"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/export"
 	"github.com/nametap/nametap/gtp"
@@ -76,8 +76,8 @@ func (s *settings) registerEngine(cmd *cobra.Command) {
 	f.StringSliceVar(&s.apns, "apn", nil, "count tunnelled traffic of this access point `NAME` by itself; repeatable, others fold into one")
 	f.BoolVar(&s.vlanScopes, "vlan-scopes", false, "each VLAN is an address space of its own")
 	f.StringVar(&s.tac, "tac", "", "operating systems by type allocation code: CSV `FILE` with lines such as 35331105,android")
-	f.IntVar(&s.shards, "shards", runtime.GOMAXPROCS(0), "worker goroutines; the output does not depend on it")
-	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G")
+	f.IntVar(&s.shards, "shards", min(runtime.GOMAXPROCS(0), mostShards), fmt.Sprintf("worker goroutines, 1 to %d; the output does not depend on it", mostShards))
+	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G; the default is a quarter of what this machine, or the control group, has")
 }
 
 // registerServers registers what tells servers apart, where the passive ping is
@@ -91,8 +91,8 @@ func (s *settings) check() error {
 	switch {
 	case s.ids != "pseudonym" && s.ids != "address":
 		return usagef("--subscriber-ids is pseudonym or address, not %q", s.ids)
-	case s.shards < 1:
-		return usagef("--shards is 1 or more, not %d", s.shards)
+	case s.shards < 1 || s.shards > mostShards:
+		return usagef("--shards is 1 to %d, not %d", mostShards, s.shards)
 	case s.dnsGrace < 0:
 		return usagef("--dns-grace cannot be negative")
 	case s.dnsStale < 0:
@@ -101,17 +101,22 @@ func (s *settings) check() error {
 		return usagef("--dedup is between 0 and 1s, not %v: a later copy cannot be told from a repeat", s.dedup)
 	case len(s.apns) > probe.MaxAPNs:
 		return usagef("--apn can be given %d times at most", probe.MaxAPNs)
-	case s.memory < probe.MinMemory:
-		return usagef("--memory is too small for the tables; give at least %dM", probe.MinMemory>>20)
 	}
-	return nil
+	return checkMemory(s.memory)
 }
+
+// mostShards: subscribers are in so many partitions, each of which has one
+// goroutine.
+const mostShards = fanout.Partitions
 
 func (s *settings) loadRules() (*classify.Rules, error) { return rulesFrom(s.rules) }
 
 // engine returns the configuration that the flags describe. warn is told where
 // identities cannot be kept.
 func (s *settings) engine(rules *classify.Rules, warn io.Writer) (probe.Config, error) {
+	if free := freeMemory(); free > 0 && int64(s.memory) > free {
+		_, _ = fmt.Fprintf(warn, "nametap: warning: --memory %s is more than the %s that are free now\n", &s.memory, size(uint64(free)))
+	}
 	cfg := probe.Config{
 		Shards:      s.shards,
 		Memory:      int64(s.memory),
@@ -276,47 +281,6 @@ func lastByte(s string) byte {
 		return 0
 	}
 	return s[len(s)-1]
-}
-
-// systemMemory returns the memory this process may use, in bytes: the machine's,
-// or what its control group leaves it. Where it cannot be told, 4 GiB.
-func systemMemory() int64 {
-	memory := int64(4 << 30)
-	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
-		for line := range bytes.Lines(text) {
-			fields := bytes.Fields(line)
-			if len(fields) > 1 && string(fields[0]) == "MemTotal:" {
-				if kib, err := strconv.ParseInt(string(fields[1]), 10, 64); err == nil {
-					memory = kib << 10
-				}
-			}
-		}
-	}
-	for _, dir := range []string{"", ownCgroup()} {
-		text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", dir, "memory.max"))
-		if err != nil {
-			continue
-		}
-		if limit, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64); err == nil {
-			memory = min(memory, limit)
-		}
-	}
-	return memory
-}
-
-// ownCgroup returns the control group of this process, below the root of the
-// unified hierarchy (cgroups(7)): a service's limit stands there.
-func ownCgroup() string {
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(text)) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			return path
-		}
-	}
-	return ""
 }
 
 // openOutput opens the file that a flag names. Closing standard output is left to
