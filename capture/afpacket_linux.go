@@ -73,7 +73,7 @@ func (r *ring) open() error {
 	if r.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return r.explain("socket", err)
 	}
-	if _, _, err = r.state(); err != nil {
+	if _, _, _, err = r.state(); err != nil {
 		return r.explain("find the interface", err)
 	}
 	if err = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
@@ -226,21 +226,23 @@ func linkOf(hardware uint16) (link decode.Link, noLink, ok bool) {
 	return 0, false, false
 }
 
-// state returns the interface's index and whether it is up, in the network
-// namespace of the socket.
-func (r *ring) state() (index int, up bool, err error) {
+// state returns the interface's index, whether it is up, and whether it runs: it is
+// up and has a carrier (netdevice(7)), in the network namespace of the socket.
+func (r *ring) state() (index int, up, runs bool, err error) {
 	request, err := unix.NewIfreq(r.name)
 	if err != nil {
-		return 0, false, fmt.Errorf("%w: the name of an interface has 1 to 15 bytes", err)
+		return 0, false, false, fmt.Errorf("%w: the name of an interface has 1 to 15 bytes", err)
 	}
 	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFINDEX, request); err != nil {
-		return 0, false, err
+		return 0, false, false, err
 	}
 	index = int(request.Uint32())
 	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFFLAGS, request); err != nil {
-		return 0, false, err
+		return 0, false, false, err
 	}
-	return index, request.Uint16()&unix.IFF_UP != 0, nil
+	flags := request.Uint16()
+	up = flags&unix.IFF_UP != 0
+	return index, up, up && flags&unix.IFF_RUNNING != 0, nil
 }
 
 // header returns a block's header, which follows two words of version.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"sync/atomic"
 
@@ -282,6 +283,19 @@ func (f *file) sniff() error {
 		return nil
 	}
 	return f.unknown(head)
+}
+
+// IsCapture reports whether a file begins as a capture does, itself or what is
+// compressed in it. What cannot be read is none.
+func IsCapture(name string) bool {
+	in, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = in.Close() }() // only read
+	f := newFile(name, in, batchBytes, &counters{})
+	defer f.finish()
+	return f.begin() == nil
 }
 
 // head reads the first bytes, as few as will do.

@@ -667,3 +667,38 @@ func TestReadError(t *testing.T) {
 type stuckReader struct{}
 
 func (stuckReader) Read([]byte) (int, error) { return 0, nil }
+
+// TestIsCapture: what a file begins with tells, itself or compressed; not its name.
+func TestIsCapture(t *testing.T) {
+	section := little().block(blockSection, little().u32(byteOrderMagic).u16(1, 0).u32(0xffffffff, 0xffffffff)).b
+	text := []byte(`{"start":"2026-03-01T12:00:00Z"}` + "\n")
+	for name, x := range map[string]struct {
+		data []byte
+		want bool
+	}{
+		"pcap":            {twoRecords(little()).b, true},
+		"pcap, swapped":   {twoRecords(big()).b, true},
+		"pcap, cut":       {twoRecords(big()).b[:10], true},
+		"pcapng":          {section, true},
+		"gzip":            {gzipped(t, twoRecords(little()).b), true},
+		"zstd":            {zstded(t, section), true},
+		"records":         {text, false},
+		"records in gzip": {gzipped(t, text), false},
+		"records in zstd": {zstded(t, text), false},
+		"damaged gzip":    {[]byte{0x1f, 0x8b, 1, 2, 3, 4}, false},
+		"empty":           {nil, false},
+	} {
+		path := filepath.Join(t.TempDir(), "records.jsonl")
+		if err := os.WriteFile(path, x.data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := IsCapture(path); got != x.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for _, path := range []string{t.TempDir(), filepath.Join(t.TempDir(), "missing.pcap")} {
+		if IsCapture(path) {
+			t.Errorf("%s is a capture", path)
+		}
+	}
+}

@@ -215,6 +215,12 @@ func (r *libpcapReader) publish(h *pcap.Handle) [DropReasons]uint64 {
 
 // reopen waits for the interface to come back. It returns nil at the end.
 func (r *libpcapReader) reopen() *pcap.Handle {
+	select {
+	case <-r.source.end:
+		return nil
+	default:
+		r.config.tell(r.name, LinkDown)
+	}
 	ticks := time.NewTicker(reopenEvery)
 	defer ticks.Stop()
 	for {
@@ -228,6 +234,7 @@ func (r *libpcapReader) reopen() *pcap.Handle {
 			c.mu.Lock()
 			c.stats.Interfaces[r.index].Rebinds++
 			c.mu.Unlock()
+			r.config.tell(r.name, LinkRebound)
 			return h
 		}
 	}

@@ -131,7 +131,11 @@ func TestLiveLibpcapReopen(t *testing.T) {
 	tap, far := fmt.Sprintf("nt%da", os.Getpid()), fmt.Sprintf("nt%db", os.Getpid())
 	veth(t, tap, far)
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", tap).Run() })
-	s, err := openLibpcap(LiveConfig{Interfaces: []string{tap}, RingBytes: 4 << 20, BlockTimeout: defaultBlockTimeout})
+	told := make(chan LinkChange, 64)
+	s, err := openLibpcap(LiveConfig{
+		Interfaces: []string{tap}, RingBytes: 4 << 20, BlockTimeout: defaultBlockTimeout,
+		Notify: func(_ string, change LinkChange) { told <- change },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +155,11 @@ func TestLiveLibpcapReopen(t *testing.T) {
 	untilRebound(t, s, before+1)
 	connect(t, s, 0, far).send(30, 100)
 	receive(t, s, 30, look)
+	for range before + 1 {
+		if down, again := <-told, <-told; down != LinkDown || again != LinkRebound {
+			t.Errorf("told of %v, then %v", down, again)
+		}
+	}
 }
 
 func TestLiveLibpcapErrors(t *testing.T) {

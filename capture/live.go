@@ -42,8 +42,42 @@ type LiveConfig struct {
 	Promiscuous bool
 	// SnapLen cuts frames after so many bytes; 0 does not.
 	SnapLen int
+	// Notify, if set, is told when an interface goes down, comes back or is bound
+	// again, also that it is down at the start. It is called where packets are
+	// read, and must not wait. Behind AF_XDP and libpcap going down is being
+	// taken away.
+	Notify func(name string, change LinkChange)
 	// Filter is a pcap-filter expression (pcap-filter(7)). It needs libpcap.
 	Filter string
+}
+
+// LinkChange is what happens to an interface.
+type LinkChange uint8
+
+// Link changes.
+const (
+	// LinkDown: it is down, has no carrier, or was taken away.
+	LinkDown LinkChange = iota
+	// LinkUp: it is up again.
+	LinkUp
+	// LinkRebound: capture goes on at a new interface of the same name.
+	LinkRebound
+
+	linkChanges
+)
+
+var linkChangeNames = [linkChanges]string{
+	LinkDown: "interface is down", LinkUp: "interface is up again", LinkRebound: "interface is bound again: it is a new one of the same name",
+}
+
+// String returns the change in words.
+func (c LinkChange) String() string { return linkChangeNames[c] }
+
+// tell tells of a change, if anybody wants to know.
+func (c *LiveConfig) tell(name string, change LinkChange) {
+	if c.Notify != nil {
+		c.Notify(name, change)
+	}
 }
 
 // Mode is a way of capturing.

@@ -43,6 +43,7 @@ type tap struct {
 	signals *ring
 	// ailing says that the interface is down or gone, as far as we know.
 	ailing  bool
+	down    bool // somebody was told that it is
 	rebinds atomic.Uint64
 
 	mu     sync.Mutex // guards losses
@@ -178,7 +179,7 @@ func (t *taps) signals(name string) (*ring, error) {
 		return nil, err
 	}
 	err = func() error {
-		index, _, err := r.state()
+		index, _, _, err := r.state()
 		if err != nil {
 			return r.explain("find the interface", err)
 		}
@@ -234,7 +235,7 @@ func (t *taps) connect(rings []*ring) error {
 		if err := r.plug(); err != nil {
 			return r.explain("plug the socket", err)
 		}
-		index, _, err := r.state()
+		index, _, _, err := r.state()
 		if err != nil {
 			return r.explain("find the interface", err)
 		}
@@ -273,17 +274,33 @@ func (t *taps) tend(now time.Time) {
 // to be bound to.
 func (t *taps) look(i int) {
 	p := t.list[i]
+	failed := false
 	for _, r := range p.rings {
-		p.ailing = r.failed() || p.ailing
+		failed = r.failed() || failed
 	}
-	if !p.ailing {
-		return
-	}
+	p.ailing = p.ailing || failed
 	r := p.rings[0]
-	index, up, err := r.state()
+	index, up, runs, err := r.state()
+	if !p.down && (failed || err != nil || !runs) {
+		p.down = true
+		t.config.tell(p.name, LinkDown)
+	}
 	if err != nil {
 		return // not there: look again
 	}
+	if p.ailing {
+		t.heal(i, index, up)
+	}
+	if p.down && runs && !p.ailing {
+		p.down = false
+		t.config.tell(p.name, LinkUp)
+	}
+}
+
+// heal looks whether capture goes on at an interface of that index.
+func (t *taps) heal(i, index int, up bool) {
+	p := t.list[i]
+	r := p.rings[0]
 	if r.boundTo(index) {
 		// Seen up, it is well. Seen down, it may yet be taken away, and of
 		// that the socket would not be told.
@@ -293,6 +310,7 @@ func (t *taps) look(i int) {
 	if t.follow(i, index) {
 		p.rebinds.Add(1)
 		p.ailing = !up
+		t.config.tell(p.name, LinkRebound)
 	}
 }
 

@@ -296,8 +296,9 @@ func (s *xdpLive) tend() {
 		return
 	}
 	for i := range s.ports {
-		if s.ports[i].Sockets[0].Gone() {
+		if !s.ports[i].gone && s.ports[i].Sockets[0].Gone() {
 			s.ports[i].gone = true
+			s.config.tell(s.config.Interfaces[i], LinkDown)
 		}
 		if s.ports[i].gone {
 			s.follow(i)
@@ -321,6 +322,7 @@ func (s *xdpLive) follow(i int) {
 	s.retired = append(s.retired, p.Port)
 	p.Port, p.gone = port, false
 	p.rebinds++
+	s.config.tell(s.config.Interfaces[i], LinkRebound)
 	s.line()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +150,8 @@ func TestXDPDownAndUp(t *testing.T) {
 	inNamespace(t)
 	veth(t, "tap0", "far0")
 	s := openXDPTest(t, xdp.Generic, 16<<20, "tap0")
+	var told []LinkChange
+	s.config.Notify = func(_ string, change LinkChange) { told = append(told, change) }
 	connect(t, s, 0, "far0")
 	ip(t, "link set tap0 down")
 	idle(t, s)
@@ -167,6 +170,9 @@ func TestXDPDownAndUp(t *testing.T) {
 		untilRebound(t, s, again+1)
 		connect(t, s, 0, "far0").send(30, 100)
 		receive(t, s, 30, func(uint32, Frame) {})
+	}
+	if want := []LinkChange{LinkDown, LinkRebound, LinkDown, LinkRebound}; !slices.Equal(told, want) {
+		t.Errorf("told of %v, want %v", told, want)
 	}
 	idle(t, s)
 	for i := range kept.Frames {
