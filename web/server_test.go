@@ -2,6 +2,7 @@ package web
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -271,6 +273,25 @@ func TestForeignPagesMayNotReload(t *testing.T) {
 		_ = resp.Body.Close()
 		if resp.StatusCode != tt.status || n != i {
 			t.Errorf("from %q: %s, %d reloads", tt.origin, resp.Status, n)
+		}
+	}
+}
+
+// TestAllAddressesAreSaid: that anyone may ask is said when the server starts, and
+// only then.
+func TestAllAddressesAreSaid(t *testing.T) {
+	for listen, want := range map[string]int{":0": 1, "0.0.0.0:0": 1, "127.0.0.1:0": 0} {
+		var log bytes.Buffer
+		cfg := newFeed().config()
+		cfg.Listen, cfg.Logger = listen, slog.New(slog.NewTextHandler(&log, nil))
+		s, err := Start(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := log.String()
+		stop(t, s)
+		if n := strings.Count(text, "all addresses of this machine"); n != want || strings.Count(text, "\n") != want {
+			t.Errorf("%s: the log says\n%s", listen, text)
 		}
 	}
 }

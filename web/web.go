@@ -80,6 +80,13 @@ func start(cfg Config, limits bounds) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve HTTP: %w; choose another --listen", err)
 	}
+	if at, ok := listener.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() {
+		level := slog.LevelWarn
+		if cfg.ConfigFile != "" {
+			level = slog.LevelInfo
+		}
+		cfg.Logger.Log(context.Background(), level, "HTTP is served on all addresses of this machine", "listen", cfg.Listen, "web_config", cfg.ConfigFile)
+	}
 	s := &Server{
 		cfg: cfg, listener: listener, done: make(chan error, 1),
 		bounds: limits, listeners: make(chan struct{}, mostListeners), ending: make(chan struct{}),
