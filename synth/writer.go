@@ -53,11 +53,7 @@ func CreateTrace(path string, opt TraceOptions) (*TraceWriter, error) {
 	if opt.Split && path == "-" {
 		return nil, errors.New("one file a direction cannot go to standard output: give a file's name")
 	}
-	paths := []string{path}
-	if opt.Split {
-		paths = []string{splitPath(path, "uplink"), splitPath(path, "downlink")}
-	}
-	for i, p := range paths {
+	for i, p := range TracePaths(path, opt) {
 		f, err := createFile(p, opt.Stdout)
 		if err != nil {
 			return nil, errors.Join(err, w.Close())
@@ -73,6 +69,14 @@ func CreateTrace(path string, opt TraceOptions) (*TraceWriter, error) {
 		}
 	}
 	return w, nil
+}
+
+// TracePaths returns the files that CreateTrace makes.
+func TracePaths(path string, opt TraceOptions) []string {
+	if opt.Split && path != "-" {
+		return []string{splitPath(path, "uplink"), splitPath(path, "downlink")}
+	}
+	return []string{path}
 }
 
 func trimCompression(path string) string {
