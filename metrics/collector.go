@@ -36,6 +36,9 @@ type Config struct {
 	// Forecasts tells what is expected of the classes, in the order of the
 	// snapshots'; nil where nobody forecasts.
 	Forecasts func() []live.Class
+	// Lost tells how many lines of an output could not be written: "flows",
+	// "ping" or "events". Nil where none is written.
+	Lost func(output string) uint64
 }
 
 // Collector is the prometheus.Collector of one engine. It takes one snapshot a

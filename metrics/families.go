@@ -576,6 +576,19 @@ var sections = []section{
 	{"Forecast", forecasts()},
 	{"Daemon", []family{
 		{
+			name: "output_lines_lost_total", kind: counter, labels: []string{"output"},
+			help: "Lines that could not be written to the file of the flag --`output`: flow records, lines of the passive ping, events. It is tried again every few seconds.",
+			emit: func(e *emitter, _ *probe.Snapshot) {
+				for _, output := range outputs {
+					n := uint64(0)
+					if e.cfg.Lost != nil {
+						n = e.cfg.Lost(output)
+					}
+					e.value(float64(n), output)
+				}
+			},
+		},
+		{
 			name: "build_info", kind: gauge, labels: []string{"version", "commit", "goversion", "features"},
 			help: "Always 1; the labels say what was built.",
 			emit: func(e *emitter, _ *probe.Snapshot) {
@@ -605,6 +618,9 @@ var sections = []section{
 		},
 	}},
 }
+
+// outputs are the flags whose files lines are appended to.
+var outputs = []string{"flows", "ping", "events"}
 
 // outageVerdicts are those that say something of an app. That the tap is blind is
 // not an outage.

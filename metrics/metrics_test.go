@@ -258,6 +258,7 @@ var labelValues = map[string][]string{
 	"kind":          {"control", "followed", "not_ip", "stray", "undecided"},
 	"rating":        {"acceptable", "bad", "good"},
 	"prefix_length": {"16", "24", "8"},
+	"output":        {"events", "flows", "ping"},
 	"horizon":       {"10s", "1h", "1m", "5m"},
 	"version":       nil, "commit": nil, "goversion": nil, "features": nil,
 }

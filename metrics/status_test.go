@@ -101,3 +101,15 @@ func TestMeasured(t *testing.T) {
 		}
 	}
 }
+
+// TestLost: lines that could not be written, by the output that they were for.
+func TestLost(t *testing.T) {
+	c := fixed(zero("other/other"))
+	c.cfg.Lost = func(output string) uint64 { return map[string]uint64{"flows": 3, "events": 1}[output] }
+	page := samples(t, gather(t, c))
+	for output, want := range map[string]float64{"flows": 3, "ping": 0, "events": 1} {
+		if got, ok := page[namespace+"output_lines_lost_total,output="+output]; !ok || got != want {
+			t.Errorf("%g lines of --%s lost, want %g", got, output, want)
+		}
+	}
+}
