@@ -37,7 +37,8 @@ type Ping struct {
 	line    []byte
 }
 
-// NewPing returns a Ping that writes to out: JSON Lines, or CSV with a heading.
+// NewPing returns a Ping that writes to out: JSON Lines, or CSV, to which
+// PingHeading belongs.
 func NewPing(out io.Writer, csv bool) *Ping {
 	return &Ping{out: out, csv: csv, servers: servers{known: map[serverKey]*serverFacts{}, sites: map[string][]steps.Step{}}}
 }
@@ -51,13 +52,19 @@ func NewPing(out io.Writer, csv bool) *Ping {
 // exact.
 func (p *Ping) ByServers(asOf func(netip.Addr) (number uint32, name string)) { p.servers.asOf = asOf }
 
+// PingHeading is what a file of the passive ping begins with: the columns' names
+// where it is CSV, else nothing.
+func PingHeading(csv bool) []byte {
+	if !csv {
+		return nil
+	}
+	return []byte(strings.Join(pingColumns(), ",") + "\n")
+}
+
 // Observe writes the lines of the time since the last call: one for each class
 // that had packets.
 func (p *Ping) Observe(s *probe.Snapshot) error {
 	var err error
-	if p.last == nil && p.csv {
-		_, err = io.WriteString(p.out, strings.Join(pingColumns(), ",")+"\n")
-	}
 	classes, groups := p.servers.collect(s)
 	order := sortedGroups(groups)
 	for i := range s.Classes {

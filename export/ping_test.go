@@ -96,6 +96,7 @@ func TestPing(t *testing.T) {
 	near(b, "access_rtt_p95_s", 0.05)
 
 	var table bytes.Buffer
+	table.Write(PingHeading(true))
 	c := NewPing(&table, true)
 	for _, s := range periods {
 		if err := c.Observe(s); err != nil {

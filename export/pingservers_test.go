@@ -41,6 +41,7 @@ func servedAt(at time.Duration) *probe.Snapshot {
 func TestPingByServers(t *testing.T) {
 	var out, table bytes.Buffer
 	for asCSV, to := range map[bool]*bytes.Buffer{false: &out, true: &table} {
+		to.Write(PingHeading(asCSV))
 		p := NewPing(to, asCSV)
 		p.ByServers(func(a netip.Addr) (uint32, string) {
 			if last := a.As4()[3]; last < 40 || last == 200 {

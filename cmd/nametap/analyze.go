@@ -29,7 +29,8 @@ direction or one an interface, are merged by packet time.
 
 The summary goes to standard output. With --flows - the records go there
 instead, in the order of the flows' ends, and the summary, if --format asks for
-one, to standard error.
+one, to standard error. Files of --flows and --ping are written anew; one that is
+a capture is not written over.
 
 A damaged file is read as far as it goes: its results are printed, one line on
 standard error says where it broke, and the exit status is 1.`,
@@ -45,6 +46,9 @@ standard error says where it broke, and the exit status is 1.`,
 			}
 			if format != "table" && format != "json" {
 				return usagef("--format is table or json, not %q", format)
+			}
+			if err := checkOutputs(s.outputs(), append(arguments(files), s.inputs()...)); err != nil {
+				return err
 			}
 			a := analysis{settings: s, format: format, files: files, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
 			a.subscribersNamed = cmd.Flags().Changed("subscribers")
@@ -71,6 +75,7 @@ type analysis struct {
 	subscribersNamed bool
 	files            []string
 	out, errs        io.Writer
+	results          []*result
 }
 
 func (a *analysis) run(ctx context.Context) error {
@@ -97,7 +102,7 @@ func (a *analysis) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ping, err := a.passivePing(&cfg, a.out)
+	ping, err := a.passivePing(&cfg, func() (io.Writer, error) { return a.open("--ping", a.ping, export.PingHeading(a.asCSV())) })
 	if err != nil {
 		return err
 	}
@@ -110,7 +115,7 @@ func (a *analysis) run(ctx context.Context) error {
 	readErr := engine.Run(ctx, input)
 	stop()
 	hint()
-	err = oneLine(records(), ping(engine.Snapshot()))
+	err = a.finish(engine, readErr, records, ping)
 	if err == nil {
 		err = a.summary(engine, readErr)
 	}
@@ -118,6 +123,34 @@ func (a *analysis) run(ctx context.Context) error {
 		readErr = oneLine(readErr, errors.New("interrupted: the results are those of the packets read so far"))
 	}
 	return oneLine(readErr, err)
+}
+
+// open opens a file that the analysis writes.
+func (a *analysis) open(flag, path string, heading []byte) (io.Writer, error) {
+	r, err := openResult(flag, path, heading, a.out)
+	if err != nil {
+		return nil, err
+	}
+	a.results = append(a.results, r)
+	return r, nil
+}
+
+// finish writes what is left of the results. Where nothing could be read, there
+// are none: files keep what stood in them.
+func (a *analysis) finish(engine *probe.Engine, readErr error, records func() error, ping func(*probe.Snapshot) error) error {
+	s := engine.Snapshot()
+	var err error
+	if readErr != nil && s.Frames == 0 {
+		for _, r := range a.results {
+			r.keep()
+		}
+	} else {
+		err = oneLine(records(), ping(s))
+	}
+	for _, r := range a.results {
+		err = oneLine(err, r.close())
+	}
+	return err
 }
 
 // records lets the engine write flow records, if they are wanted. The function
@@ -130,7 +163,7 @@ func (a *analysis) records(cfg *probe.Config) (finish func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	out, closeOut, err := openOutput("--flows", a.flows, a.out)
+	out, err := a.open("--flows", a.flows, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -142,11 +175,10 @@ func (a *analysis) records(cfg *probe.Config) (finish func() error, err error) {
 		}
 	}
 	return func() error {
-		err := failed
-		if err == nil {
-			err = sorted.Close()
+		if failed != nil {
+			return failed
 		}
-		return oneLine(err, closeOut())
+		return sorted.Close()
 	}, nil
 }
 

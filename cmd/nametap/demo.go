@@ -38,6 +38,12 @@ that day; the metrics' own clock is the wall's. Ctrl-C ends it.`,
 			if math.IsNaN(d.speed) || d.speed <= 0 || math.IsInf(d.speed, 0) {
 				return usagef("--speed is above 0, not %g", d.speed)
 			}
+			if err := checkListen(d.listen); err != nil {
+				return err
+			}
+			if err := checkOutputs(d.lookout.outputs(), append(d.inputs(), named{flag: "--scenario", path: p.scenario})); err != nil {
+				return err
+			}
 			generator, err := p.generator()
 			if err != nil {
 				return err
@@ -82,7 +88,7 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	if err := d.watch(&cfg, log); err != nil {
+	if err := d.watch(&cfg, stdout, log); err != nil {
 		return err
 	}
 	engine, err := probe.New(cfg)
@@ -93,7 +99,7 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	b := readBuildInfo()
 	collector := metrics.New(engine.Snapshot, metrics.Config{
 		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: source.Interfaces(),
-		Status: d.watcher.Status, Forecasts: d.outlook.Classes,
+		Status: d.watcher.Status, Forecasts: d.outlook.Classes, Lost: journals{d.events}.lost,
 	})
 	server, err := web.Start(web.Config{
 		Listen: d.listen, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Forecasts: d.outlook.Classes, Title: "nametap demo", Logger: log,

@@ -74,6 +74,9 @@ The same file gives the same figures, to the last digit.`,
   nametap forecast backtest --format json rtt.csv | jq 'select(.model == "selected")'`,
 		Args: atLeast(1, "a file with a series, or - for standard input"),
 		RunE: func(cmd *cobra.Command, files []string) error {
+			if err := checkOutputs([]named{{flag: "--svg", path: svg}}, arguments(files)); err != nil {
+				return err
+			}
 			var results []*forecast.Result
 			err := p.each(cmd, files, func(out io.Writer, s *forecast.Series, cfg forecast.Config) error {
 				r, err := p.backtest(out, s, cfg)

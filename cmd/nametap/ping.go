@@ -140,6 +140,8 @@ func (p *pinger) check(cmd *cobra.Command) error {
 		return usagef("--count and --rows cannot be negative")
 	case p.format == "none" && p.listen == "":
 		return usagef("--format none leaves nothing to see without --listen")
+	case p.listen != "" && checkListen(p.listen) != nil:
+		return checkListen(p.listen)
 	case p.tunName == "" && (p.tun.Mark != 0 || p.tun.Device != "" || cmd.Flags().Changed("tun-mtu")):
 		return usagef("--mark, --outside and --tun-mtu go with --tun")
 	case p.tunName != "" && (p.tun.MTU < 1280 || p.tun.MTU > 65535):

@@ -59,6 +59,12 @@ Memory does not grow with the number of flows.`,
 			if err := r.check(); err != nil {
 				return err
 			}
+			read := append(arguments(inputs), r.settings.inputs()...)
+			read = append(read, named{flag: "--geo-db", path: r.geoDB}, named{flag: "--prefixes", path: r.prefixes}, named{flag: "--events", path: r.events},
+				named{flag: "--asn-db", path: r.asnDB})
+			if err := checkOutputs([]named{{flag: "--output", path: r.output}}, read); err != nil {
+				return err
+			}
 			r.inputs, r.out, r.errs = inputs, cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return r.run(cmd.Context())
 		},

@@ -32,7 +32,8 @@ func newRun() *cobra.Command {
   /metrics    for Prometheus
   /healthz    200 as long as the process lives
   /readyz     200 while packets are captured
-  /-/reload   POST: read the rules and the pseudonym key anew (SIGHUP does the same)
+  /-/reload   POST: read the rules and the pseudonym key anew, and reopen the
+              files that are appended to (SIGHUP does the same)
 
 A tap often delivers each direction on its own port: name both. The interfaces
 should carry nothing else and have segmentation offloads off (ethtool -K NAME
@@ -45,17 +46,35 @@ A number divides packets even where a subscriber's may part, and the log says wh
 that costs. One worker reads for as many --shards as are wanted; several have one
 each.
 
+A flow's record comes when nothing more can belong to it: four minutes after both
+FINs or a RST, and of a flow that falls silent, or has one FIN, after its time-out
+(an hour for chat, five minutes for others).
+
+The files of --flows, --ping and --events are appended to: a restart keeps what
+stands there. To rotate one: mv F F.1, then SIGHUP. They and the file of --state
+are locked against a second run. Lines that cannot be written (a full disk) are
+lost, and counted in nametap_output_lines_lost_total, until the file, which is
+tried every few seconds, can be written again.
+
 Every flag can stand in the file of --config, as "flag-name: value"; what is on
 the command line wins.`,
 		Example: `  nametap run --interface eth1 --interface eth2
   nametap run --config /etc/nametap/nametap.yaml
-  nametap run --interface eth1 --flows /var/lib/nametap/flows.jsonl`,
+  nametap run --interface eth1 --flows /var/lib/nametap/flows.jsonl
+  mv flows.jsonl flows.jsonl.1 && kill -HUP $(pidof nametap)`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := applyConfig(cmd, config); err != nil {
 				return err
 			}
 			if err := d.check(); err != nil {
+				return err
+			}
+			if err := checkListen(d.listen); err != nil {
+				return err
+			}
+			inputs := append(d.inputs(), named{flag: "--config", path: config}, named{flag: "--web-config", path: d.webConfig})
+			if err := checkOutputs(append(d.settings.outputs(), d.lookout.outputs()...), inputs); err != nil {
 				return err
 			}
 			if len(d.interfaces) == 0 {
@@ -85,6 +104,9 @@ the command line wins.`,
 	d.register(cmd)
 	d.registerServers(cmd)
 	d.registerWatch(cmd)
+	// Unlike analyze, it does not begin anew.
+	f.Lookup("flows").Usage = "append a record of each flow to `PATH`, as JSON Lines, four minutes after the flow's end or once a silent one has timed out; - is standard output"
+	f.Lookup("ping").Usage = "every 10 s of packet time, append round-trip times and losses of each class and its groups of servers to `PATH`: JSON Lines, or CSV where it ends in .csv; - is standard output"
 	return cmd
 }
 
@@ -99,6 +121,20 @@ type daemon struct {
 	workers           workers
 	ring              bytesize
 	stream            *export.Stream // of flow records, nil without
+	journals          journals
+}
+
+// journals are the files that the daemon appends to.
+type journals []*export.Journal
+
+// lost returns how many lines of an output were lost, by its flag without dashes.
+func (l journals) lost(output string) uint64 {
+	for _, j := range l {
+		if j != nil && j.Flag() == "--"+output {
+			return j.Lost()
+		}
+	}
+	return 0
 }
 
 // leastRing holds two blocks of the kernel's least size, and then some.
@@ -127,18 +163,21 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	cfg.Seed = export.RandomKey().Uint64()
 	cfg.Clock = func() int64 { return time.Now().UnixNano() }
-	closeRecords, err := d.records(&cfg, stdout, stderr, log)
+	if err := d.records(&cfg, stdout, stderr, log); err != nil {
+		return err
+	}
+	if err := d.watch(&cfg, stdout, log); err != nil {
+		return err
+	}
+	ping, err := d.passivePing(&cfg, func() (io.Writer, error) {
+		return d.open(export.JournalConfig{
+			Flag: "--ping", What: "lines of --ping", Path: d.ping, Heading: export.PingHeading(d.asCSV()), Stdout: stdout, Logger: log,
+		})
+	})
 	if err != nil {
 		return err
 	}
-	if err := d.watch(&cfg, log); err != nil {
-		return err
-	}
-	ping, err := d.passivePing(&cfg, stdout)
-	if err != nil {
-		return err
-	}
-	sources, fanout, err := d.open()
+	sources, fanout, err := d.capturing(log)
 	if err != nil {
 		return err
 	}
@@ -153,15 +192,36 @@ func (d *daemon) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	err = d.serve(ctx, engines, sources, fanout, log)
-	return oneLine(err, closeRecords(), ping(engines.Snapshot()), d.finish())
+	err = oneLine(err, ping(engines.Snapshot()), d.finish())
+	for _, j := range d.journals {
+		err = oneLine(err, j.Close())
+	}
+	return err
 }
 
-// open opens a source for each worker.
-func (d *daemon) open() ([]capture.Source, capture.FanoutInfo, error) {
+// open opens a file that the daemon appends to.
+func (d *daemon) open(cfg export.JournalConfig) (*export.Journal, error) {
+	j, err := export.OpenJournal(cfg)
+	if err == nil {
+		d.journals = append(d.journals, j)
+	}
+	return j, err
+}
+
+// files are all that the daemon appends to.
+func (d *daemon) files() journals {
+	if d.events == nil {
+		return d.journals
+	}
+	return append(d.journals[:len(d.journals):len(d.journals)], d.events)
+}
+
+// capturing opens a source for each worker.
+func (d *daemon) capturing(log *slog.Logger) ([]capture.Source, capture.FanoutInfo, error) {
 	return capture.OpenLiveWorkers(capture.LiveConfig{
 		Interfaces: d.interfaces, RingBytes: int(d.ring), Promiscuous: true, Filter: d.filter, Mode: capture.Mode(d.capture),
 		Workers: d.workers.number(int64(d.memory)), Exact: d.workers == auto,
-		Subscribers: d.subscribers, Seed: export.RandomKey().Uint64(),
+		Subscribers: d.subscribers, Seed: export.RandomKey().Uint64(), Notify: notices(log),
 	})
 }
 
@@ -189,7 +249,7 @@ func (d *daemon) serve(ctx context.Context, engines *probe.Workers, sources []ca
 	b := readBuildInfo()
 	collector := metrics.New(engines.Snapshot, metrics.Config{
 		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: d.interfaces,
-		Workers: len(sources), Fanout: fanout, Status: d.watcher.Status, Forecasts: d.outlook.Classes,
+		Workers: len(sources), Fanout: fanout, Status: d.watcher.Status, Forecasts: d.outlook.Classes, Lost: d.files().lost,
 	})
 	reload := func() error { return d.reload(engines, collector, log) }
 	server, err := web.Start(web.Config{
@@ -226,8 +286,45 @@ func (d *daemon) serve(ctx context.Context, engines *probe.Workers, sources []ca
 	return oneLine(err, server.Shutdown(stopping))
 }
 
-// reload reads the rules anew. A bad file changes nothing.
+// notices returns what is told of interfaces, and logs it. It does not wait: who
+// calls it reads packets.
+func notices(log *slog.Logger) func(string, capture.LinkChange) {
+	type notice struct {
+		name   string
+		change capture.LinkChange
+	}
+	waiting := make(chan notice, 64)
+	go func() { // for as long as the process lives
+		for n := range waiting {
+			level := slog.LevelInfo
+			if n.change == capture.LinkDown {
+				level = slog.LevelWarn
+			}
+			log.Log(context.Background(), level, n.change.String(), "interface", n.name)
+		}
+	}()
+	return func(name string, change capture.LinkChange) {
+		select {
+		case waiting <- notice{name, change}:
+		default: // a log that is stuck shows nothing more in any case
+		}
+	}
+}
+
+// reload opens anew what is appended to, and reads the rules.
 func (d *daemon) reload(engines *probe.Workers, collector *metrics.Collector, log *slog.Logger) error {
+	var err error
+	for _, j := range d.files() {
+		if failed := j.Reopen(); failed != nil {
+			log.Error("not opened anew, and tried again", "error", failed)
+			err = oneLine(err, failed)
+		}
+	}
+	return oneLine(err, d.reloadRules(engines, collector, log))
+}
+
+// reloadRules reads the rules anew. A bad file changes nothing.
+func (d *daemon) reloadRules(engines *probe.Workers, collector *metrics.Collector, log *slog.Logger) error {
 	rules, err := d.loadRules()
 	if err == nil {
 		err = engines.Reload(rules)
@@ -262,29 +359,21 @@ func (d *daemon) rotateKey() error {
 }
 
 // records lets the engine write flow records as flows end, if they are wanted.
-// When that fails (a full disk), it says so once and capturing goes on.
-func (d *daemon) records(cfg *probe.Config, stdout, stderr io.Writer, log *slog.Logger) (finish func() error, err error) {
+func (d *daemon) records(cfg *probe.Config, stdout, stderr io.Writer, log *slog.Logger) error {
 	if d.flows == "" {
-		return func() error { return nil }, nil
+		return nil
 	}
 	ids, err := d.addresses(stderr)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out, closeOut, err := openOutput("--flows", d.flows, stdout)
+	out, err := d.open(export.JournalConfig{Flag: "--flows", What: "flow records", Path: d.flows, Stdout: stdout, Logger: log})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	stream := export.NewStream(out, ids)
-	d.stream = stream
-	var failed error
+	d.stream = export.NewStream(out, ids)
 	cfg.Records = func(batch []flows.Record) {
-		if failed != nil {
-			return
-		}
-		if failed = stream.Write(batch); failed != nil {
-			log.Error("no more flow records", "error", failed)
-		}
+		_ = d.stream.Write(batch) // the journal counts and says what is lost
 	}
-	return func() error { return oneLine(failed, closeOut()) }, nil
+	return nil
 }

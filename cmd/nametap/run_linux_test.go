@@ -60,9 +60,7 @@ func taps(t *testing.T) {
 		}
 	}
 	for _, command := range commands {
-		if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", command, err, out)
-		}
+		ip(t, command)
 	}
 	// From here on the kernel stamps a frame once, when it arrives, and not
 	// each time that a socket gets it: all see the same time.
@@ -73,6 +71,13 @@ func taps(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Close(fd) })
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMP, 1); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func ip(t *testing.T, command string) {
+	t.Helper()
+	if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", command, err, out)
 	}
 }
 

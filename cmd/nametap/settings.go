@@ -1,9 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,7 +55,7 @@ func (s *settings) register(cmd *cobra.Command) {
 	f.StringVar(&s.ids, "subscriber-ids", "pseudonym", "subscriber addresses in what is written: pseudonym or address")
 	f.StringVar(&s.pseudonymKey, "pseudonym-key", "", "key `FILE` of the pseudonyms (default: one is made in the user's configuration directory)")
 	f.StringVar(&s.flows, "flows", "", "write a record of each finished flow to `PATH`, as JSON Lines; - is standard output")
-	f.StringVar(&s.ping, "ping", "", "every 10 s of packet time, write round-trip times and losses of each class and its groups of servers to `PATH`: JSON Lines, or CSV where it ends in .csv")
+	f.StringVar(&s.ping, "ping", "", "every 10 s of packet time, write round-trip times and losses of each class and its groups of servers to `PATH`: JSON Lines, or CSV where it ends in .csv; - is standard output")
 	f.StringVar(&s.filter, "filter", "", "pcap-filter `EXPR`, where libpcap is compiled in")
 }
 
@@ -101,6 +101,8 @@ func (s *settings) check() error {
 		return usagef("--dedup is between 0 and 1s, not %v: a later copy cannot be told from a repeat", s.dedup)
 	case len(s.apns) > probe.MaxAPNs:
 		return usagef("--apn can be given %d times at most", probe.MaxAPNs)
+	case s.asnDB != "" && s.ping == "":
+		return usagef("--asn-db goes with --ping")
 	}
 	return checkMemory(s.memory)
 }
@@ -215,6 +217,14 @@ func (s *settings) key(warn io.Writer) (export.Key, error) {
 	return key, nil
 }
 
+// checkListen refuses what would be all addresses at a port that nobody chose.
+func checkListen(address string) error {
+	if _, port, err := net.SplitHostPort(address); err == nil && port != "" {
+		return nil
+	}
+	return usagef("--listen is an address and a port such as 127.0.0.1:9108, or :9108 for all addresses of this machine, not %q", address)
+}
+
 // prefixes is a flag of comma-separated CIDRs. The first use replaces the
 // default, further ones add.
 type prefixes []netip.Prefix
@@ -283,41 +293,40 @@ func lastByte(s string) byte {
 	return s[len(s)-1]
 }
 
-// openOutput opens the file that a flag names. Closing standard output is left to
-// the system.
-func openOutput(flag, path string, stdout io.Writer) (io.Writer, func() error, error) {
-	if path == "-" {
-		return stdout, func() error { return nil }, nil
+// inputs are the files that the flags name to be read.
+func (s *settings) inputs() []named {
+	return []named{
+		{flag: "--rules", path: s.rules},
+		{flag: "--pseudonym-key", path: s.pseudonymKey},
+		{flag: "--tac", path: s.tac},
+		{flag: "--asn-db", path: s.asnDB},
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		var cause *os.PathError
-		if errors.As(err, &cause) {
-			err = cause.Err
-		}
-		return nil, nil, fmt.Errorf("%s: cannot write: %w; choose another %s", path, err, flag)
-	}
-	return f, f.Close, nil
 }
 
-// passivePing lets the engine write the passive ping, if it is wanted. The
-// function that it returns writes the last, shorter period.
-func (s *settings) passivePing(cfg *probe.Config, stdout io.Writer) (finish func(*probe.Snapshot) error, err error) {
+// outputs are those that are written.
+func (s *settings) outputs() []named {
+	return []named{{flag: "--flows", path: s.flows}, {flag: "--ping", path: s.ping}}
+}
+
+// asCSV reports whether the passive ping is wanted as CSV.
+func (s *settings) asCSV() bool { return strings.HasSuffix(s.ping, ".csv") }
+
+// passivePing lets the engine write the passive ping, if it is wanted, to where
+// open says. The function that it returns writes the last, shorter period.
+func (s *settings) passivePing(cfg *probe.Config, open func() (io.Writer, error)) (finish func(*probe.Snapshot) error, err error) {
 	if s.ping == "" {
-		if s.asnDB != "" {
-			return nil, usagef("--asn-db goes with --ping")
-		}
 		return func(*probe.Snapshot) error { return nil }, nil
 	}
-	out, closeOut, err := openOutput("--ping", s.ping, stdout)
+	places, err := report.OpenPlaces(s.asnDB, "", "")
 	if err != nil {
 		return nil, err
 	}
-	ping := export.NewPing(out, strings.HasSuffix(s.ping, ".csv"))
-	places, err := report.OpenPlaces(s.asnDB, "", "")
+	out, err := open()
 	if err != nil {
-		return nil, oneLine(err, closeOut())
+		places.Close()
+		return nil, err
 	}
+	ping := export.NewPing(out, s.asCSV())
 	if s.asnDB != "" {
 		ping.ByServers(func(a netip.Addr) (uint32, string) {
 			place := places.Lookup(a)
@@ -341,6 +350,6 @@ func (s *settings) passivePing(cfg *probe.Config, stdout io.Writer) (finish func
 			failed = ping.Observe(last)
 		}
 		places.Close()
-		return oneLine(failed, places.Err(), closeOut())
+		return oneLine(failed, places.Err())
 	}, nil
 }

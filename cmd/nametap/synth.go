@@ -32,6 +32,17 @@ func (p *population) register(cmd *cobra.Command, scenario string) {
 	f.StringVar(&p.options.Encapsulation, "encapsulation", "", "none, vlan, qinq, mpls or gtpu (default: the scenario's)")
 }
 
+// traceOutputs are the files that a trace and its truth go to.
+func traceOutputs(trace, truth string, options synth.TraceOptions) []named {
+	list := []named{{flag: "--truth", path: truth}}
+	if trace != "" {
+		for _, path := range synth.TracePaths(trace, options) {
+			list = append(list, named{flag: "--output", path: path, capture: true})
+		}
+	}
+	return list
+}
+
 func (p *population) generator() (*synth.Generator, error) {
 	if p.options.Duration < 0 || p.options.Subscribers < 0 {
 		return nil, usagef("--duration and --subscribers-count cannot be negative")
@@ -65,6 +76,9 @@ Scenarios are YAML; the built-in ones are a start for one's own.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if trace == "" && truth == "" {
 				return usagef("say where the trace goes with -o FILE, or -o - for standard output")
+			}
+			if err := checkOutputs(traceOutputs(trace, truth, options), []named{{flag: "--scenario", path: p.scenario}}); err != nil {
+				return err
 			}
 			generator, err := p.generator()
 			if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func follow(t *testing.T, l *lookout, start time.Time, long, failing time.Durati
 	t.Helper()
 	var log bytes.Buffer
 	var cfg probe.Config
-	if err := l.watch(&cfg, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+	if err := l.watch(&cfg, io.Discard, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	if cfg.WatchEvery != watch.Fine {
@@ -111,7 +112,7 @@ func TestLookoutRefuses(t *testing.T) {
 		"events in no directory":      {eventsPath: missing},
 	} {
 		var cfg probe.Config
-		err := l.watch(&cfg, slog.New(slog.DiscardHandler))
+		err := l.watch(&cfg, io.Discard, slog.New(slog.DiscardHandler))
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 			continue
