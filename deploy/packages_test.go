@@ -140,6 +140,51 @@ func lookPath(t *testing.T, name string) string {
 	return p
 }
 
+// TestLogrotate: logrotate takes the example, and rotates the files of nametap.yaml
+// that are appended to.
+func TestLogrotate(t *testing.T) {
+	config, err := os.ReadFile("nametap.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("logrotate/nametap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"flows", "ping", "events"} {
+		m := regexp.MustCompile(`(?m)^#?` + name + `: (.*)$`).FindSubmatch(config)
+		if m == nil || !regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(string(m[1]))+`( {)?$`).Match(example) {
+			t.Errorf("the file of %s is not rotated", name)
+		}
+	}
+	logrotate := lookPath(t, "logrotate")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "nametap")
+	text := strings.ReplaceAll(string(example), "/var/lib/nametap", dir)
+	text = strings.ReplaceAll(text, "systemctl reload nametap.service", "echo reloaded >>"+filepath.Join(dir, "reloaded"))
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"flows", "events"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".jsonl"), []byte("a line\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command(logrotate, "--force", "--state", filepath.Join(dir, "state"), file).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("logrotate: %v\n%s", err, out)
+	}
+	for name, there := range map[string]bool{
+		"flows.jsonl.1": true, "events.jsonl.1": true, "flows.jsonl": false, "ping.jsonl.1": false,
+	} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "reloaded")); string(text) != "reloaded\n" {
+		t.Errorf("nametap was told %q (%v), want once", text, err)
+	}
+}
+
 func TestUnit(t *testing.T) {
 	analyze := lookPath(t, "systemd-analyze")
 	// ExecStart has to exist: a root of its own with the program in it.

@@ -323,7 +323,9 @@ func daemonCases(afternoon page) []*scenario {
 	})
 	lost := with(func(p *page) { selection(*p).vanish(noon, noon+60) })
 	reload := with(func(p *page) { p.of("nametap_config_last_reload_successful").set(noon, noon+60, 0) })
+	unwritten := with(func(p *page) { p.of("nametap_output_lines_lost_total", "output=flows").set(noon, noon+60, 40) })
 	return []*scenario{
+		{"disk full", unwritten, []expect{{"NametapOutputLost", `output="flows"`, noon, noon + 2, noon + 59, noon + 70}}, 1},
 		{"flow table full", full, []expect{{"NametapFlowTableFull", "", noon + 15, noon + 16, noon + 59, noon + 60}}, 1},
 		{"dns map short", short, []expect{{"NametapDNSMapShort", "", noon + 15, noon + 18, noon + 59, noon + 75}}, 1},
 		{"dns map of good length", old, nil, 1},
