@@ -84,6 +84,7 @@ func (j *Journal) open(flags int) error {
 	}
 	if j.file != nil {
 		_ = j.file.Close() // every line was written as it came
+		j.cfg.Logger.Info(j.cfg.What+" go on in a new file", "file", j.cfg.Path)
 	}
 	j.file, j.out = f, f
 	return nil
@@ -169,7 +170,9 @@ func (j *Journal) Write(lines []byte) (int, error) {
 	}
 	n, err := j.out.Write(lines)
 	if err != nil {
-		j.fail(lines[n:], err)
+		whole := bytes.LastIndexByte(lines[:n], '\n') + 1
+		j.takeBack(n - whole)
+		j.fail(lines[whole:], err)
 		return len(lines), nil
 	}
 	if j.failed != nil {
@@ -177,6 +180,17 @@ func (j *Journal) Write(lines []byte) (int, error) {
 		j.cfg.Logger.Warn(j.cfg.What+" are written again", "file", j.cfg.Path, "lost", j.lost.Load()-j.before)
 	}
 	return len(lines), nil
+}
+
+// takeBack cuts off so many bytes of a line that did not fit. Where that cannot be,
+// the line is ended when the file is opened again.
+func (j *Journal) takeBack(bytes int) {
+	if bytes == 0 || j.file == nil {
+		return
+	}
+	if info, err := j.file.Stat(); err == nil && info.Mode().IsRegular() {
+		_ = j.file.Truncate(info.Size() - int64(bytes)) // see above
+	}
 }
 
 // again tries to open the file once more, if it is time to.

@@ -28,8 +28,8 @@ input) through the same pipeline as a live tap. Several files, such as one a
 direction or one an interface, are merged by packet time.
 
 The summary goes to standard output. With --flows - the records go there
-instead, in the order of the flows' ends, and the summary, if --format asks for
-one, to standard error. Files of --flows and --ping are written anew; one that is
+instead, in the order of the flows' ends, or with --ping - its lines, and the
+summary, if --format asks for one, to standard error. Files of --flows and --ping are written anew; one that is
 a capture is not written over.
 
 A damaged file is read as far as it goes: its results are printed, one line on
@@ -52,7 +52,7 @@ standard error says where it broke, and the exit status is 1.`,
 			}
 			a := analysis{settings: s, format: format, files: files, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
 			a.subscribersNamed = cmd.Flags().Changed("subscribers")
-			if s.flows == "-" {
+			if a.toOutput() {
 				a.format = ""
 				if cmd.Flags().Changed("format") {
 					a.format = format
@@ -77,6 +77,9 @@ type analysis struct {
 	out, errs        io.Writer
 	results          []*result
 }
+
+// toOutput reports whether standard output is taken by records or the ping.
+func (a *analysis) toOutput() bool { return a.flows == "-" || a.ping == "-" }
 
 func (a *analysis) run(ctx context.Context) error {
 	rules, err := a.loadRules()
@@ -187,7 +190,7 @@ func (a *analysis) summary(engine *probe.Engine, readErr error) error {
 	switch {
 	case a.format == "":
 		return nil
-	case a.flows == "-":
+	case a.toOutput():
 		return writeSummary(a.errs, s, a.format)
 	}
 	return writeSummary(a.out, s, a.format)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/export"
 	"github.com/nametap/nametap/probe"
 	"github.com/nametap/nametap/watch"
 )
@@ -136,5 +138,51 @@ func TestServesNobodyElse(t *testing.T) {
 	}
 	if got := newRun().Flag("pprof").DefValue; got != "false" {
 		t.Errorf("profiles are %s", got)
+	}
+}
+
+// TestStateThatFails: that the state cannot be written is told once, and when it can
+// again; the file is locked all the time.
+func TestStateThatFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	var cfg probe.Config
+	l := lookout{statePath: filepath.Join(dir, "state.json")}
+	if err := l.watch(&cfg, io.Discard, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+		t.Fatal(err)
+	}
+	close(l.snapshots) // nobody else saves
+	if err := <-l.done; err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	l.keep()
+	l.keep()
+	if n := strings.Count(log.String(), "what was learned is not kept"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, log.String())
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	l.keep()
+	l.keep()
+	if n := strings.Count(log.String(), "what was learned is kept again"); n != 1 || strings.Count(log.String(), "\n") != 2 {
+		t.Errorf("the log says\n%s", log.String())
+	}
+	second := lookout{statePath: l.statePath}
+	err := second.watch(&cfg, io.Discard, slog.New(slog.DiscardHandler))
+	if !errors.Is(err, export.ErrLocked) || !strings.HasPrefix(err.Error(), l.statePath) {
+		t.Errorf("a second one: %v", err)
+	}
+	_ = l.lock.Close()
+	if err := second.watch(&cfg, io.Discard, slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("when the first is over: %v", err)
+	} else if err := second.finish(); err != nil {
+		t.Error(err)
 	}
 }
