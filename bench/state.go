@@ -216,14 +216,14 @@ func (m *meter) turned(p phase) {
 	switch p {
 	case attaching, looking:
 		if m.state.Sessions > 0 && p == attaching {
-			m.say(fmt.Sprintf("%d sessions", m.state.Sessions))
+			m.say(fmt.Sprintf("making %d sessions", m.state.Sessions))
 		}
 	case answering:
-		m.say(fmt.Sprintf("%d DNS answers", m.answers()))
+		m.say(fmt.Sprintf("sending %d DNS answers", m.answers()))
 	case opening:
-		m.say(fmt.Sprintf("%d connections open", m.state.Flows))
+		m.say(fmt.Sprintf("opening %d connections", m.state.Flows))
 	case visiting:
-		m.say(fmt.Sprintf("%d packets over random live flows", m.state.Packets))
+		m.say(fmt.Sprintf("%d connections held; sending %d packets over random ones of those opened", m.engine.Snapshot().Tables.Flows, m.state.Packets))
 	case over:
 		m.result = m.measure(now, peak)
 	}

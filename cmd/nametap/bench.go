@@ -80,6 +80,9 @@ What is random follows from --seed: two runs differ in their timings only.`,
 			if err != nil {
 				return err
 			}
+			if short := shortOf(&s, r); short != "" {
+				progress("nametap: warning: " + short)
+			}
 			if format == "json" {
 				e := json.NewEncoder(cmd.OutOrStdout())
 				e.SetIndent("", "  ")
@@ -91,10 +94,10 @@ What is random follows from --seed: two runs differ in their timings only.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.Var(&subscribers, "subscribers", "how many subscribers there are; K, M and G are thousands, millions and billions")
-	f.Var(&flows, "flows", "connections that live at the same time")
+	f.Var(&flows, "flows", "connections to open; what --memory has no room for is not held")
 	f.Var(&entries, "entries", "pairs of subscriber and server whose name is known")
 	f.Var(&sessions, "sessions", "subscribers that have a session of the control plane (GTP-C)")
-	f.Var(&names, "names", "distinct names that the DNS answers give")
+	f.Var(&names, "names", "distinct names that the DNS answers give; each of 64 partitions holds a copy of those that its subscribers asked for")
 	f.Float64Var(&s.IPv6, "ipv6", 0.3, "share of subscribers with IPv6 alone, 0 to 1")
 	f.Var(&packets, "packets", "packets over random live flows, once all is there")
 	f.IntVar(&s.Collections, "collections", 10, "garbage collections to force meanwhile: of its own accord it may not run once")
@@ -105,11 +108,28 @@ What is random follows from --seed: two runs differ in their timings only.`,
 	return cmd
 }
 
+// shortOf says which of the things asked for found no room.
+func shortOf(s *bench.State, r *bench.Result) string {
+	var short []string
+	for _, x := range []struct {
+		what        string
+		held, asked int
+	}{{"connections", r.Flows, s.Flows}, {"DNS entries", r.Entries, s.Entries}, {"sessions", r.Sessions, s.Sessions}} {
+		if x.held < x.asked {
+			short = append(short, fmt.Sprintf("%s of %s %s", thousands(x.held), thousands(x.asked), x.what))
+		}
+	}
+	if len(short) == 0 {
+		return ""
+	}
+	return "only " + strings.Join(short, " and ") + " are held; give more --memory"
+}
+
 // stateTable writes the result for people.
 func stateTable(out io.Writer, r *bench.Result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(what, format string, args ...any) { _, _ = fmt.Fprintf(w, what+"\t"+format+"\n", args...) }
-	row("state", "%s subscribers, %s live flows of %s, %s DNS entries of %s, %s names",
+	row("state", "%s subscribers, %s live flows of %s, %s DNS entries of %s, %s names (each of 64 partitions has copies of its own)",
 		thousands(r.Subscribers), thousands(r.Flows), thousands(r.FlowsLimit), thousands(r.Entries), thousands(r.EntriesLimit), thousands(r.Names))
 	row("named", "%s flows by DNS; %d evictions, %d servers forgotten, %d other things refused for want of room", thousands(int(r.Named)), r.Evictions, r.Forgotten, r.Refusals)
 	if r.Attaching.Packets > 0 {

@@ -68,3 +68,11 @@ func TestBenchUsage(t *testing.T) {
 		}
 	}
 }
+
+// TestBenchSaysWhatIsHeld: a table that is too small for what was asked says so.
+func TestBenchSaysWhatIsHeld(t *testing.T) {
+	status, out, errs := command(strings.Fields("bench state --subscribers 1K --flows 300K --entries 10K --names 100 --packets 1K --memory 64M --shards 1")...)
+	if status != exitDone || !strings.Contains(errs, "of 300,000 connections are held; give more --memory") || !strings.Contains(out, "copies of its own") {
+		t.Errorf("%d\n%s%s", status, errs, out)
+	}
+}

@@ -10,7 +10,7 @@ import (
 func features() []string {
 	list := []string{"pcap", "pcapng", "gzip", "zstd"}
 	if runtime.GOOS == "linux" {
-		list = append(list, "af_packet")
+		list = append(list, "af_packet", "xdp")
 	}
 	if capture.Libpcap {
 		list = append(list, "libpcap")

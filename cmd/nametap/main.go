@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -29,13 +30,16 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// joined are several errors in one line, where errors.Join would take one each.
+// joined are several errors in one line, where errors.Join would take one each. What
+// one has said (a full disk, at each write) the next ones do not say again.
 type joined []error
 
 func (j joined) Error() string {
-	texts := make([]string, len(j))
-	for i, err := range j {
-		texts[i] = err.Error()
+	var texts []string
+	for _, err := range j {
+		if text := err.Error(); !slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(t, text) }) {
+			texts = append(texts, text)
+		}
 	}
 	return strings.Join(texts, "; ")
 }
@@ -69,7 +73,10 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := root, unknownCommand(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -80,6 +87,29 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	_, _ = fmt.Fprintf(stderr, "nametap: %v; see %s --help\n", err, cmd.CommandPath())
 	return exitUsage
+}
+
+// unknownCommand finds a first word that is no command, of which cobra says
+// nothing where --help stands beside it.
+func unknownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 || args[0] == "" || args[0][0] == '-' {
+		return nil
+	}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	cmd, _, err := root.Find(args[:1])
+	switch {
+	case strings.HasPrefix(args[0], cobra.ShellCompRequestCmd):
+		return nil
+	case err != nil || cmd == root:
+		return usagef("unknown command %q", args[0])
+	case len(args) == 1 || strings.HasPrefix(args[1], "-") || !cmd.HasSubCommands() || cmd.Args == nil:
+		return nil
+	}
+	if sub, _, err := root.Find(args[:2]); err == nil && sub == cmd && cmd.Args(cmd, args[1:2]) != nil {
+		return usagef("unknown command %q of %s", args[1], cmd.CommandPath())
+	}
+	return nil
 }
 
 func newRoot() *cobra.Command {
@@ -105,6 +135,8 @@ counts volume, connections, round-trip times and losses per class.
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.Version = version // else there is no --version
+	root.SetVersionTemplate(versionText())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newAnalyze(), newReport(), newAtlas(), newRules(), newSynth(), newDemo(), newVersion())
 	root.AddCommand(newPing(), newForecast(), newDetect(), newBench())

@@ -29,7 +29,7 @@ func (p *population) register(cmd *cobra.Command, scenario string) {
 	f.Uint64Var(&p.options.Seed, "seed", 1, "same seed, same bytes")
 	f.DurationVar(&p.options.Duration, "duration", 0, "how much packet time (default: the scenario's)")
 	f.IntVar(&p.options.Subscribers, "subscribers-count", 0, "how many subscribers (default: the scenario's)")
-	f.StringVar(&p.options.Encapsulation, "encapsulation", "", "none, vlan, qinq, mpls or gtpu (default: the scenario's)")
+	f.StringVar(&p.options.Encapsulation, "encapsulation", "", "none, or some of vlan, qinq, mpls, gtpu, gtpu6 joined by + (default: the scenario's)")
 }
 
 // traceOutputs are the files that a trace and its truth go to.

@@ -41,10 +41,15 @@ func newVersion() *cobra.Command {
 		Short: "Print version, commit, Go version and the features compiled in",
 		Args:  none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := readBuildInfo()
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "nametap %s\ncommit %s\n%s %s/%s\nfeatures: %s\n",
-				b.version, b.commit, b.goVersion, runtime.GOOS, runtime.GOARCH, strings.Join(b.features, ", "))
+			_, err := fmt.Fprint(cmd.OutOrStdout(), versionText())
 			return err
 		},
 	}
+}
+
+// versionText is what version and --version print.
+func versionText() string {
+	b := readBuildInfo()
+	return fmt.Sprintf("nametap %s\ncommit %s\n%s %s/%s\nfeatures: %s\n",
+		b.version, b.commit, b.goVersion, runtime.GOOS, runtime.GOARCH, strings.Join(b.features, ", "))
 }
