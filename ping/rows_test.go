@@ -80,7 +80,7 @@ func TestWriteTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := b.String()
-	for _, want := range []string{"6 of 9 connections in 10 s", "5.00 %", "evil?[2J?", "… and 1 more", "way in", "may not be entered (needs CAP_SYS_ADMIN): 2"} {
+	for _, want := range []string{"6 of 9 connections active in the last 10 s", "5.00 %", "evil?[2J?", "… and 1 more", "way in", "may not be entered (needs CAP_SYS_ADMIN): 2"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -135,12 +135,18 @@ func connectionOf(c *Connection) *connectionLine {
 func (s *Sample) WriteTable(w io.Writer, by Grouping, limit int) error {
 	rows := s.Rows(by)
 	buf := bufio.NewWriter(w)
-	span := fmt.Sprintf("in %.4g s", s.Period.Seconds())
+	span := fmt.Sprintf("active in the last %.4g s", s.Period.Seconds())
+	whole := 0
 	for i := range rows {
 		if rows[i].WholeLife {
-			span = fmt.Sprintf("active in the last %.4g s; counts marked * since a connection's start", s.Period.Seconds())
-			break
+			whole++
 		}
+	}
+	switch {
+	case whole > 0 && whole == len(rows):
+		span += "; counts, marked *, are since each connection's start"
+	case whole > 0:
+		span += "; counts marked * are since a connection's start"
 	}
 	_, _ = fmt.Fprintf(buf, "%s  %d of %d connections %s  (read in %.1f ms)\n",
 		s.Time.Format("2006-01-02 15:04:05"), len(s.Connections), s.Open, span, float64(s.Took.Microseconds())/1e3)

@@ -95,10 +95,11 @@ func (d *defining) run(ctx context.Context) error {
 			}
 		}
 	}
-	if err := d.Write(d.out); err != nil {
-		return usageError{err}
+	err := d.Write(d.out)
+	if cause := (*os.PathError)(nil); err != nil && !errors.As(err, &cause) {
+		return usageError{err} // what was asked for, not where it should go
 	}
-	return inputErr
+	return oneLine(err, inputErr)
 }
 
 // seen returns the names of the class that the inputs have, those of most flows
