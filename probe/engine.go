@@ -425,11 +425,10 @@ func (e *Engine) scopedSegment(c *chunk, p *decode.Packet, at uint8, mark uint64
 func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, copied bool) {
 	if p.Tunnel != decode.TunnelGTP {
 		o.dir, o.prefix = e.sides.subscriber(p)
-		first, copied := e.dedup.copied(p, mark, port, 0)
-		switch {
-		case first != 0:
+		var first uint32
+		if first, copied = e.dedup.copied(p, mark, port, 0); copied {
 			e.gateways.bare(first, o.prefix)
-		case !copied && e.scoped:
+		} else if e.scoped {
 			e.bareScope(p, &o)
 		}
 		return o, copied

@@ -233,7 +233,12 @@ func (g *gateways) scope(n uint32) uint32 { return gatewayScope | g.root(n) }
 // gateway, passed outside of its tunnel as well. Nothing less says where bare
 // packets belong: what is in a tunnel its sender has made up as he likes, and one
 // datagram of his must not move another subscriber's packets.
+//
+//go:noinline
 func (g *gateways) bare(n uint32, prefix uint64) {
+	if n == 0 {
+		return // the other one was bare as well
+	}
 	*g.slot(prefix) = behindSlot{prefix, n}
 }
 
