@@ -61,6 +61,10 @@ const (
 	recordCost = 2*int64(unsafe.Sizeof(flows.Record{})) + 224 + sightingCost
 )
 
+// shardSize is that of a shard's counters, of which an engine has one at least. More
+// shards are not in the plan: what tables hold must not hang on how many there are.
+const shardSize = int64(unsafe.Sizeof(shard{}))
+
 // budget is how many entries each table of one partition may hold.
 type budget struct {
 	flows, holes, entries, names int
@@ -152,7 +156,7 @@ func planFor(cfg *Config, engines int) (budget, error) {
 	if least := int64(MinMemory) * int64(engines); cfg.Memory < least {
 		return budget{}, tooSmall(cfg.Memory, least)
 	}
-	aside := int64(0)
+	aside := int64(engines) * shardSize
 	records := int64(0)
 	if cfg.Records != nil {
 		records = min(cfg.Memory/100*recordsShare, mostRecords)
@@ -209,6 +213,8 @@ func divide(memory int64, engines int) budget {
 	if engines > 1 {
 		learned += inboxCost
 	}
+	ahead := min(max(permille(1)/(3*sightingCost), leastAhead), mostAhead)
+	one -= max(ahead*3*sightingCost-permille(1), 0) / (100 - sessionShare - rosterShare)
 	return budget{
 		flows:       min(max(flowsIn(permille(477)/partitions), 16), mostFlows),
 		entries:     part(333, entryCost, 16),
@@ -220,7 +226,7 @@ func divide(memory int64, engines int) budget {
 		dnsLong:     part(4, dnsLongCost, 1),
 		late:        int(powerOfTwo(permille(4) / partitions / lateCost)),
 		facts:       part(6, learned, 64),
-		ahead:       int(min(max(permille(1)/(3*sightingCost), leastAhead), mostAhead)),
+		ahead:       int(ahead),
 		timedOut:    part(1, 2*sightingCost, 16), // of two steps
 		fragments:   int(min(one, maxFragments)),
 		sessions:    sessions,

@@ -84,7 +84,7 @@ func TestPlanSetsAside(t *testing.T) {
 			if engines > 1 {
 				records += batchesAhead * mostHanded * recordCost
 			}
-			if full := b.full(engines) + records; full > memory || records < min(memory/100*recordsShare, mostRecords)*9/10 {
+			if full := b.full(engines) + records + engines*shardSize; full > memory || records < min(memory/100*recordsShare, mostRecords)*9/10 {
 				t.Errorf("%d MiB for %d engines: %d MiB, of which records have %d", memory>>20, engines, full>>20, records>>20)
 			}
 			if kept := int64(b.recordsKept) * 2 * partitions * engines * int64(unsafe.Sizeof(flows.Record{})); kept > records {
@@ -101,7 +101,7 @@ func TestPlanSetsAside(t *testing.T) {
 		if servings > memory/100*servingsShare || b.served < 500 {
 			t.Errorf("%d MiB: %d MiB for %d connections that are followed", memory>>20, servings>>20, b.served*partitions)
 		}
-		if full := b.full(1) + servings; memory > MinMemory && full > memory {
+		if full := b.full(1) + servings + shardSize; memory > MinMemory && full > memory {
 			t.Errorf("%d MiB: %d MiB", memory>>20, full>>20)
 		}
 	}

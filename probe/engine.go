@@ -28,7 +28,9 @@ type Config struct {
 	// Shards is the number of goroutines that work packets, the caller's among
 	// them; 0 means one a processor.
 	Shards int
-	// Memory is the budget of all tables together, in bytes.
+	// Memory is the budget of all tables together, in bytes, and of the counters of
+	// one shard of each engine. Those of each further shard, at most two megabytes,
+	// come on top, because what tables hold does not hang on how many there are.
 	Memory int64
 	// Subscribers says which end of a packet is the subscriber.
 	Subscribers []netip.Prefix
