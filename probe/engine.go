@@ -450,7 +450,7 @@ func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, c
 	first, copied := e.dedup.copied(p, mark, port, gateway)
 	switch {
 	case !copied:
-		o.scope = e.gateways.scope(gateway)
+		o.scope = e.gateways.scope(gateway, o.prefix, o.dir)
 	case first != 0 && first != gateway:
 		e.gateways.same(first, gateway)
 	}

@@ -439,6 +439,25 @@ func TestGnAndBeyondTheGateway(t *testing.T) {
 	}
 }
 
+// The same, where what goes up is never seen bare: the server is the gateway's own.
+func TestGnWithAServerOnTheGateway(t *testing.T) {
+	g := newGn(t)
+	s := &session{g: g, sgw: "192.0.2.1", pgw: "192.0.2.2", up: 1, down: 2, v4: "10.0.0.1"}
+	s.uplink(g.tcp("10.0.0.1", server, 40000, 5222, "S", 1000, 0, ""))
+	g.wait(50 * time.Millisecond)
+	s.downlink(g.tcp(server, "10.0.0.1", 5222, 40000, "SA", 9000, 1001, ""))
+	g.wait(30 * time.Millisecond)
+	s.uplink(g.tcp("10.0.0.1", server, 40000, 5222, "A", 1001, 9001, "hello"))
+	data := g.tcp(server, "10.0.0.1", 5222, 40000, "A", 9001, 1006, "world")
+	g.frame(data)
+	s.downlink(data)
+	records, _ := run(t, g.list, nil)
+	expect(t, records, "10.0.0.1:40000 none  other/other apn= imsi=")
+	if r := records[0]; r.Packets != [2]uint64{2, 2} {
+		t.Errorf("packets %v", r.Packets)
+	}
+}
+
 // Whoever sends a datagram that looks like a G-PDU with a user's address inside
 // moves none of that user's bare packets elsewhere.
 func TestForgedTunnel(t *testing.T) {
@@ -481,12 +500,39 @@ func TestChainOfGateways(t *testing.T) {
 		t.Fatalf("the chain is %d long", far())
 	}
 	for range 12 {
-		if scope := g.scope(maxGateways); scope != gatewayScope|1 {
+		if scope := g.scope(maxGateways, 0, flows.Up); scope != gatewayScope|1 {
 			t.Fatalf("scope %x", scope)
 		}
 	}
 	if far() > 1 {
 		t.Errorf("still %d steps after 12 packets", far())
+	}
+}
+
+// Once an address is known to be behind a gateway, a packet in another one's tunnel
+// takes it away from there only if it is seen bare as well.
+func TestGatewayKeepsItsSubscribers(t *testing.T) {
+	g, err := newGateways(1 << 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := g.number(decode.Addr{Lo: 1}), g.number(decode.Addr{Lo: 2})
+	const prefix = 7
+	for _, c := range []struct {
+		what string
+		do   func()
+		want uint32
+	}{
+		{"nothing", func() {}, 0},
+		{"up", func() { g.scope(one, prefix, flows.Up) }, 0},
+		{"down", func() { g.scope(one, prefix, flows.Down) }, gatewayScope | one},
+		{"up in another tunnel", func() { g.scope(two, prefix, flows.Up) }, gatewayScope | one},
+		{"down in another tunnel", func() { g.scope(two, prefix, flows.Down) }, gatewayScope | one},
+		{"bare as well", func() { g.bare(two, prefix) }, gatewayScope | two},
+	} {
+		if c.do(); g.owner(prefix) != c.want {
+			t.Errorf("%s: bare packets are in scope %x, want %x", c.what, g.owner(prefix), c.want)
+		}
 	}
 }
 

@@ -168,17 +168,22 @@ type gateways struct {
 		number uint32
 	}
 	parent []uint32 // by number; 0 is none
-	// behind remembers which gateway an address is behind whose packets are also
-	// seen outside of tunnels, for those of them that are first seen there: what
-	// comes from the network's outside. A slot holds one address; the
+	// behind remembers which gateway an address was seen behind last, for
+	// packets of its owner outside of tunnels. A slot holds one address; the
 	// next one with the same slot takes it over.
 	behind []behindSlot
 }
 
+// behindSlot counts once a packet of the address was seen in the tunnel and bare, or
+// the tunnel has carried both directions. What is in a tunnel its sender has made up
+// as he likes: one datagram of his must not move another one's bare packets.
 type behindSlot struct {
 	prefix uint64
 	number uint32
+	ways   uint8 // bits, by direction
 }
+
+const bothWays = 1<<flows.Up | 1<<flows.Down
 
 // maxGateways bounds them; a network has dozens. Those beyond share the last
 // number.
@@ -226,20 +231,34 @@ func (g *gateways) root(n uint32) uint32 {
 	return n
 }
 
-// scope returns the scope that the gateway's number stands for.
-func (g *gateways) scope(n uint32) uint32 { return gatewayScope | g.root(n) }
+// scope returns the scope that the gateway's number stands for, and remembers that
+// a packet of the subscriber of the prefix, in that direction, was in its tunnel. An
+// address that is known to be behind one gateway stays there until a packet is seen
+// both in front of another one and bare.
+func (g *gateways) scope(n uint32, prefix uint64, dir flows.Direction) uint32 {
+	root := g.root(n)
+	s := g.slot(prefix)
+	same := s.prefix == prefix && s.number != 0
+	switch {
+	case same && g.root(s.number) == root:
+	case same && s.ways == bothWays:
+		return gatewayScope | root
+	default:
+		*s = behindSlot{prefix: prefix, number: n}
+	}
+	s.ways |= 1 << (dir & 1)
+	return gatewayScope | root
+}
 
 // bare notes that a packet of the subscriber of the prefix, seen in front of the
-// gateway, passed outside of its tunnel as well. Nothing less says where bare
-// packets belong: what is in a tunnel its sender has made up as he likes, and one
-// datagram of his must not move another subscriber's packets.
+// gateway, passed outside of its tunnel as well.
 //
 //go:noinline
 func (g *gateways) bare(n uint32, prefix uint64) {
 	if n == 0 {
 		return // the other one was bare as well
 	}
-	*g.slot(prefix) = behindSlot{prefix, n}
+	*g.slot(prefix) = behindSlot{prefix, n, bothWays}
 }
 
 func (g *gateways) slot(prefix uint64) *behindSlot {
@@ -255,7 +274,7 @@ func (g *gateways) owner(prefix uint64) uint32 {
 	if !g.any() {
 		return 0
 	}
-	if s := g.slot(prefix); s.prefix == prefix && s.number != 0 {
+	if s := g.slot(prefix); s.prefix == prefix && s.ways == bothWays {
 		return gatewayScope | g.root(s.number)
 	}
 	return 0
