@@ -19,10 +19,14 @@ func TestSummarySaysWhyNothing(t *testing.T) {
 		{"UDP and ICMP", func(s *probe.Snapshot) {
 			s.Frames, s.Outcomes[decode.UDP], s.Outcomes[decode.OtherIP] = 5, 3, 2
 		}, []string{"decoded: udp 3, other_ip 2\n", "no flows: TCP is what nametap measures, and there is none\n"}},
-		{"nothing but ARP", func(s *probe.Snapshot) { s.Frames, s.Outcomes[decode.NotIP] = 5, 5 },
-			[]string{"not decoded: not_ip 5\n", "no flows: nothing could be decoded\n"}},
-		{"late segments alone", func(s *probe.Snapshot) { s.Frames, s.Outcomes[decode.TCP] = 1, 1 },
-			[]string{"decoded: tcp 1\n", "no flows: none of the TCP segments is of an open connection\n"}},
+		{
+			"nothing but ARP", func(s *probe.Snapshot) { s.Frames, s.Outcomes[decode.NotIP] = 5, 5 },
+			[]string{"not decoded: not_ip 5\n", "no flows: nothing could be decoded\n"},
+		},
+		{
+			"late segments alone", func(s *probe.Snapshot) { s.Frames, s.Outcomes[decode.TCP] = 1, 1 },
+			[]string{"decoded: tcp 1\n", "no flows: none of the TCP segments is of an open connection\n"},
+		},
 		{"tunnels", func(s *probe.Snapshot) {
 			s.Frames, s.Outcomes[decode.UDP] = 9, 9
 			s.GTP.Identified, s.GTP.Anonymous, s.GTP.Sessions, s.GTP.Created = 7, 1, 1, 2
