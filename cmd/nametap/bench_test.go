@@ -56,7 +56,7 @@ func TestBenchUsage(t *testing.T) {
 		{"bench state --subscribers 0", "0 subscribers: choose 1 to"},
 		{"bench state --memory 1M", "give at least 64M"},
 		{"bench state --format xml", "table or json"},
-		{"bench state --shards 0", "1 to 64"},
+		{"bench state --shards 0", "1 to 1024"},
 		{"bench state file", `takes no arguments, but got "file"`},
 	} {
 		var stdout, stderr bytes.Buffer

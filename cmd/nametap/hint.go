@@ -9,10 +9,10 @@ import (
 )
 
 // noticeSubscribers looks, where prefixes were named, whether anybody lives in
-// them. The function that it returns gives a hint if there are flows and nobody
-// does: it is the mistake that all other figures hide.
+// them. The function that it returns says so above the table if there are flows
+// and nobody does: it is the mistake that all other figures hide.
 func (a *analysis) noticeSubscribers(cfg *probe.Config) (hint func()) {
-	if !a.subscribersNamed {
+	if !a.subscribersNamed || a.format != "table" {
 		return func() {}
 	}
 	var all, inside int
@@ -30,7 +30,7 @@ func (a *analysis) noticeSubscribers(cfg *probe.Config) (hint func()) {
 	}
 	return func() {
 		if all > 0 && inside == 0 {
-			_, _ = fmt.Fprintf(a.errs, "nametap: warning: none of %d flows has an end in --subscribers %s; which end is the subscriber was told by SYN, DNS and ports\n", all, &a.subscribers)
+			_, _ = fmt.Fprintf(a.out, "none of %d flows has an end in --subscribers %s; which end is the subscriber was told by SYN, DNS and ports\n\n", all, &a.subscribers)
 		}
 	}
 }

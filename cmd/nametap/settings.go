@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nametap/nametap/capture/fanout"
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/export"
 	"github.com/nametap/nametap/gtp"
@@ -107,9 +106,9 @@ func (s *settings) check() error {
 	return checkMemory(s.memory)
 }
 
-// mostShards: subscribers are in so many partitions, each of which has one
-// goroutine.
-const mostShards = fanout.Partitions
+// mostShards is beyond any machine; of more than there are partitions (64) the
+// rest has nothing to do.
+const mostShards = 1024
 
 func (s *settings) loadRules() (*classify.Rules, error) { return rulesFrom(s.rules) }
 
