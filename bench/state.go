@@ -159,6 +159,11 @@ func Run(ctx context.Context, s State, progress func(string)) (*Result, error) {
 	engine, err := probe.New(probe.Config{
 		Shards: s.Shards, Memory: s.Memory, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
 		DNSGrace: 10 * time.Second, DNSStale: 6 * time.Hour, Rules: classify.Builtin(), Dedup: 10 * time.Millisecond, Seed: s.Seed,
+		// The packets come as a live tap's: nothing is read ahead, and what was read
+		// before is worked or being worked when the next is. A phase that is over
+		// could not be waited for otherwise. The clock is of silence, and there is
+		// none.
+		Clock: func() int64 { return 0 },
 	})
 	if err != nil {
 		return nil, err
