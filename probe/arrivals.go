@@ -26,6 +26,9 @@ func allReported(minute uint32) uint32 { return allDone | minute }
 // allDone stands above any minute of 64-bit nanoseconds.
 const allDone = 1 << 31
 
+// reportedIn is the minute in which a settled flow was last reported.
+func reportedIn(f *flows.Hot) uint32 { return f.Reported &^ allDone }
+
 // present notes, a little later, that the flow's ends are there.
 func (a *partition) present(f *flows.Hot) {
 	s := a.shard

@@ -68,7 +68,8 @@ type Config struct {
 	// the subscriber who asked is in it. name is used again after the call.
 	Answers func(name []byte, class uint8, server decode.Addr, answered int64)
 	// Clock, on a live tap, is the wall clock in nanoseconds: it moves packet
-	// time on while nothing passes. Nil for a replay.
+	// time on while nothing passes. Where it is set the source may wait, so nothing
+	// is read ahead. Nil for a replay.
 	Clock func() int64
 	// Seed of all hashes. A replay has a fixed one, so that it is the same
 	// every time even where tables overflow; a live tap takes a secret one.

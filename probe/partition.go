@@ -90,24 +90,19 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	return p, nil
 }
 
-// key sets k to the segment's flow key. No branch on the direction, as in
-// subscriberOf.
-func key(k *flows.Key, p *decode.Packet, scope uint32, dir flows.Direction) {
-	down := -uint64(dir & 1)
-	hi, lo := (p.Src.Hi^p.Dst.Hi)&down, (p.Src.Lo^p.Dst.Lo)&down
-	port := (p.SrcPort ^ p.DstPort) & uint16(down)
-	k.Subscriber.Hi, k.Subscriber.Lo = p.Src.Hi^hi, p.Src.Lo^lo
-	k.Server.Hi, k.Server.Lo = p.Dst.Hi^hi, p.Dst.Lo^lo
-	k.SubscriberPort, k.ServerPort = p.SrcPort^port, p.DstPort^port
-	k.Scope = scope
+// keyOf returns the segment's flow key.
+func keyOf(p *decode.Packet, scope uint32, dir flows.Direction) flows.Key {
+	if dir == flows.Down {
+		return flows.Key{Subscriber: p.Dst, Server: p.Src, Scope: scope, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
+	}
+	return flows.Key{Subscriber: p.Src, Server: p.Dst, Scope: scope, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
 }
 
 // segment works one TCP segment, whether or not it plainly carries on its flow.
 //
 //go:noinline
 func (a *partition) segment(p *decode.Packet, scope uint32, dir flows.Direction, hash uint64, apn uint8) {
-	var k flows.Key
-	key(&k, p, scope, dir)
+	k := keyOf(p, scope, dir)
 	r, ev := a.flows.Segment(p, &k, dir, hash)
 	a.counted(r, p, dir, ev, apn)
 }
@@ -130,7 +125,7 @@ func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev 
 	if !f.Settled() {
 		a.unsettled(r, a.flows.Flow(r), p, ev)
 	} else {
-		if f.Reported&^allDone != a.shard.minute {
+		if reportedIn(f) != a.shard.minute {
 			a.present(f)
 			a.serving.resume(r, a.flows.Flow(r), dir, ev)
 		}
@@ -305,7 +300,7 @@ func (a *partition) advance(now int64) {
 	if m != a.shard.minute {
 		a.subscribers.turn(m)
 	}
-	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, uint16(m))
+	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, m)
 }
 
 // sweepSteps is in how many steps the DNS map is gone through: 55 minutes, a

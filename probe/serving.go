@@ -214,14 +214,14 @@ func (s *serving) ended(r uint32, f flows.Flow) {
 // advance looks at all flows at the end of a step before which Watch is called,
 // and lets go those that are silent. One that speaks again in another minute
 // comes back; until then it stays.
-func (s *serving) advance(tick, every int64, table *flows.Table, minute uint16) {
+func (s *serving) advance(tick, every int64, table *flows.Table, minute uint32) {
 	if s == nil || tick < s.next {
 		return
 	}
 	s.next = tick - tick%every + every
 	for at := len(s.flows) - 1; at >= 0; at-- {
 		f := table.Flow(s.flows[at].record)
-		if !s.look(at, f) && uint16(f.Reported) != minute {
+		if !s.look(at, f) && reportedIn(f.Hot) != minute {
 			s.drop(at)
 		}
 	}

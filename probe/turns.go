@@ -38,7 +38,8 @@ const (
 	looks = 20_000
 	// readyBatches is how many batches are read ahead.
 	readyBatches = 2
-	behind       = 4
+	// behind chunks take about as long as to read a batch.
+	behind = 4
 )
 
 // begin begins anew. A live source may keep the one that dispatches waiting: nothing
