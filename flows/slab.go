@@ -42,20 +42,12 @@ func NewSlab(flows int) (*Slab, error) {
 	}
 	s := &Slab{used: 1}
 	var errs [2]error
-	s.hot, errs[0] = makeRecords[Hot](flows + 1)
-	s.cold, errs[1] = makeRecords[Cold](flows + 1)
+	s.hot, errs[0] = arena.Make[Hot](flows + 1)
+	s.cold, errs[1] = arena.Make[Cold](flows + 1)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, errors.Join(err, s.Free())
 	}
 	return s, nil
-}
-
-func makeRecords[T any](n int) ([]T, error) {
-	recs, err := arena.Make[T](n)
-	if err == nil && uint64(n)*uint64(unsafe.Sizeof(recs[0])) >= arena.HugePage {
-		arena.AdviseHuge(recs)
-	}
-	return recs, err
 }
 
 // Free gives the memory back, once no table uses it any more.
@@ -78,8 +70,15 @@ func (s *Slab) promise(flows int) error {
 func (s *Slab) take(n uint32) uint32 {
 	first := s.used
 	s.used += n
+	if first < hugeRecords && s.used >= hugeRecords {
+		arena.AdviseHuge(s.hot)
+		arena.AdviseHuge(s.cold)
+	}
 	return first
 }
+
+// hugeRecords is with how many records the slab is large enough for huge pages.
+const hugeRecords = uint32(arena.HugeFrom / (unsafe.Sizeof(Hot{}) + unsafe.Sizeof(Cold{})))
 
 // Hot returns what every segment needs of the flow at index, of whichever table.
 func (s *Slab) Hot(index uint32) *Hot { return &s.hot[index] }

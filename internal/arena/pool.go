@@ -8,7 +8,7 @@ import (
 )
 
 // MakeDense returns n zeroed records of T that lie densely together with those of
-// other callers, on huge pages where the system has them. It is for what is used
+// other callers, beyond HugeFrom on huge pages where the system has them. It is for what is used
 // all over from the start, above all hash tables that double as they fill: many
 // small ones, each on pages of its own, would keep the processor translating
 // addresses. What is larger than half a huge page gets its own.
@@ -47,13 +47,13 @@ const (
 // pieces are those of all tables of the process.
 var pieces pool
 
-// pool divides huge pages among tables.
+// pool divides slabs among tables.
 type pool struct {
 	mu    sync.Mutex
 	slabs []*slab
 }
 
-// slab is one huge page. A piece begins at a multiple of its size, rounded up to a
+// slab has the size of a huge page. A piece begins at a multiple of its size, rounded up to a
 // power of two: so what a table of one size leaves when it doubles, and its
 // neighbour when that doubles, together take a table of the next size.
 type slab struct {
@@ -84,7 +84,9 @@ func (p *pool) take(pages int) (unsafe.Pointer, error) {
 	if err != nil {
 		return nil, err
 	}
-	adviseHuge(unsafe.Slice((*byte)(start), HugePage))
+	if len(p.slabs) >= HugeFrom/HugePage {
+		adviseHuge(unsafe.Slice((*byte)(start), HugePage))
+	}
 	s := &slab{start: start, left: slabPages}
 	p.slabs = append(p.slabs, s)
 	return s.take(0, pages), nil
