@@ -18,9 +18,9 @@ type arrival struct {
 }
 
 // allReported is what Reported is of a flow for whose segments nothing is left to
-// do in that minute once they are counted. It is so for nearly all segments outside
-// of tunnels, and spares them the look into the partition. Of other settled flows
-// Reported is the minute alone; until then it is 0.
+// do in that minute once they are counted, in a tunnel as tunnelled does it. It is so
+// for nearly all segments, and spares them the look into the partition. Of other
+// settled flows Reported is the minute alone; until then it is 0.
 func allReported(minute uint32) uint32 { return allDone | minute }
 
 // allDone stands above any minute of 64-bit nanoseconds.
@@ -36,7 +36,7 @@ func (a *partition) present(f *flows.Hot) {
 		s.welcome()
 	}
 	f.Reported = s.minute
-	if f.Tunnel == decode.TunnelNone && f.Key.ServerPort != portDNS {
+	if f.Key.ServerPort != portDNS {
 		f.Reported = allReported(s.minute)
 	}
 	seed := s.engine.cfg.Seed

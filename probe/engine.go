@@ -321,7 +321,11 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 	for i := range packets {
 		switch p := &packets[i]; e.outcomes[i] {
 		case decode.TCP:
-			e.segment(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
+			if e.scoped || p.Tunnel != decode.TunnelNone {
+				e.scopedSegment(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
+			} else {
+				e.segment(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
+			}
 		case decode.UDP:
 			e.datagram(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
 		}
@@ -359,6 +363,7 @@ func (e *Engine) tally(list []capture.Frame) int {
 func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) {
 	marks, outcomes := e.marks[:len(list)], e.outcomes[:len(list)]
 	packets = packets[:len(list)]
+	sessions := e.sessions.table.Endpoints() != 0
 	for i := range list {
 		f, p := &list[i], &packets[i]
 		p.Time = f.Time
@@ -373,7 +378,7 @@ func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) {
 		default:
 			continue
 		}
-		if p.Tunnel == decode.TunnelGTP {
+		if sessions && p.Tunnel == decode.TunnelGTP {
 			e.sink += e.sessions.table.Touch(gtp.Addr(p.OuterDst), p.TEID)
 		}
 	}
@@ -398,15 +403,11 @@ type origin struct {
 	prefix uint64 // of the subscriber's address; 0 where a session tells them apart
 }
 
-// segment hands a TCP segment to its subscriber's shard. It is not inlined, so that
-// what it calls is.
+// segment hands a TCP segment to the shard of its subscriber, whom the address
+// tells. It is not inlined, so that what it calls is.
 //
 //go:noinline
 func (e *Engine) segment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
-	if e.scoped || p.Tunnel != decode.TunnelNone {
-		e.scopedSegment(c, p, at, mark, port)
-		return
-	}
 	o := origin{}
 	o.dir, o.prefix = e.sides.subscriber(p)
 	if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
@@ -437,23 +438,33 @@ func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, c
 		return o, copied
 	}
 	e.scoped = true
-	scope, apn, dir, directed, known := e.sessions.find(p)
-	o = origin{scope: scope, apn: apn, dir: dir}
-	if known {
-		if !directed {
-			o.dir = e.sides.direction(p)
-		}
-		_, copied = e.dedup.copied(p, mark, port, 0)
-		return o, copied
+	if e.sessions.table.Endpoints() == 0 {
+		return e.behindGateway(p, mark, port) // no control plane on this tap: nothing to find
 	}
+	scope, apn, dir, directed, known := e.sessions.find(p)
+	if !known {
+		return e.behindGateway(p, mark, port)
+	}
+	o = origin{scope: scope, apn: apn, dir: dir}
+	if !directed {
+		o.dir = e.sides.direction(p)
+	}
+	_, copied = e.dedup.copied(p, mark, port, 0)
+	return o, copied
+}
+
+// behindGateway is origin in a tunnel of which no session is known.
+func (e *Engine) behindGateway(p *decode.Packet, mark uint64, port uint16) (o origin, copied bool) {
+	e.sessions.anonymous++
+	o.apn = apnUnknown
 	o.dir, o.prefix = e.sides.subscriber(p)
-	gateway := e.gateways.number(gatewayOf(p, o.dir))
-	first, copied := e.dedup.copied(p, mark, port, gateway)
+	gateway := e.gateways.at(gatewayOf(p, o.dir))
+	first, copied := e.dedup.copied(p, mark, port, gateway.number)
 	switch {
 	case !copied:
 		o.scope = e.gateways.scope(gateway, o.prefix, o.dir)
-	case first != 0 && first != gateway:
-		e.gateways.same(first, gateway)
+	case first != 0 && first != gateway.number:
+		e.gateways.same(first, gateway.number)
 	}
 	return o, copied
 }

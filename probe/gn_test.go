@@ -485,10 +485,10 @@ func TestChainOfGateways(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range maxGateways {
-		g.number(decode.Addr{Lo: uint64(i + 1)})
+		g.at(decode.Addr{Lo: uint64(i + 1)})
 	}
 	for n := uint32(maxGateways); n > 1; n-- {
-		g.same(n, n-1)
+		g.parent[n] = n - 1
 	}
 	far := func() (steps int) {
 		for n := uint32(maxGateways); g.parent[n] != n; n = g.parent[n] {
@@ -496,16 +496,42 @@ func TestChainOfGateways(t *testing.T) {
 		}
 		return steps
 	}
-	if far() < maxGateways/2 {
-		t.Fatalf("the chain is %d long", far())
-	}
 	for range 12 {
-		if scope := g.scope(maxGateways, 0, flows.Up); scope != gatewayScope|1 {
-			t.Fatalf("scope %x", scope)
+		if root := g.root(maxGateways); root != 1 {
+			t.Fatalf("root %d", root)
 		}
 	}
 	if far() > 1 {
 		t.Errorf("still %d steps after 12 packets", far())
+	}
+}
+
+// A gateway that turns out to be another name of one met before has the scope of
+// that one from then on, whether or not it was just looked up.
+func TestGatewaysThatAreOne(t *testing.T) {
+	g, err := newGateways(64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func(n uint64) uint32 { return g.at(decode.Addr{Lo: n}).number }
+	scope := func(n uint64) uint32 { return g.scope(g.at(decode.Addr{Lo: n}), 7, flows.Up) }
+	one, two, three := number(1), number(2), number(3)
+	for _, c := range []struct {
+		what string
+		do   func()
+		want [3]uint32
+	}{
+		{"apart", func() {}, [3]uint32{one, two, three}},
+		{"three is two", func() { g.same(three, two) }, [3]uint32{one, two, two}},
+		{"known already", func() { g.same(three, two) }, [3]uint32{one, two, two}},
+		{"three, and so two, is one", func() { g.same(three, one) }, [3]uint32{one, one, one}},
+	} {
+		c.do()
+		for i, want := range c.want {
+			if got := scope(uint64(i + 1)); got != gatewayScope|want {
+				t.Errorf("%s: gateway %d has scope %x, want %x", c.what, i+1, got, gatewayScope|want)
+			}
+		}
 	}
 }
 
@@ -516,7 +542,7 @@ func TestGatewayKeepsItsSubscribers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two := g.number(decode.Addr{Lo: 1}), g.number(decode.Addr{Lo: 2})
+	one, two := *g.at(decode.Addr{Lo: 1}), *g.at(decode.Addr{Lo: 2})
 	const prefix = 7
 	for _, c := range []struct {
 		what string
@@ -524,11 +550,11 @@ func TestGatewayKeepsItsSubscribers(t *testing.T) {
 		want uint32
 	}{
 		{"nothing", func() {}, 0},
-		{"up", func() { g.scope(one, prefix, flows.Up) }, 0},
-		{"down", func() { g.scope(one, prefix, flows.Down) }, gatewayScope | one},
-		{"up in another tunnel", func() { g.scope(two, prefix, flows.Up) }, gatewayScope | one},
-		{"down in another tunnel", func() { g.scope(two, prefix, flows.Down) }, gatewayScope | one},
-		{"bare as well", func() { g.bare(two, prefix) }, gatewayScope | two},
+		{"up", func() { g.scope(&one, prefix, flows.Up) }, 0},
+		{"down", func() { g.scope(&one, prefix, flows.Down) }, gatewayScope | one.number},
+		{"up in another tunnel", func() { g.scope(&two, prefix, flows.Up) }, gatewayScope | one.number},
+		{"down in another tunnel", func() { g.scope(&two, prefix, flows.Down) }, gatewayScope | one.number},
+		{"bare as well", func() { g.bare(two.number, prefix) }, gatewayScope | two.number},
 	} {
 		if c.do(); g.owner(prefix) != c.want {
 			t.Errorf("%s: bare packets are in scope %x, want %x", c.what, g.owner(prefix), c.want)

@@ -89,7 +89,6 @@ func (s *sessions) advance(now int64) { s.table.Advance(now) }
 func (s *sessions) find(p *decode.Packet) (scope uint32, label uint8, dir flows.Direction, directed, ok bool) {
 	ref, d, ok := s.table.ByTEID(gtp.Addr(p.OuterDst), p.TEID)
 	if !ok {
-		s.anonymous++
 		return 0, apnUnknown, 0, false, false
 	}
 	s.identified++
@@ -163,15 +162,19 @@ type gateways struct {
 	numbers map[decode.Addr]uint32
 	// latest are the ones looked up last, each where its address falls: a tap
 	// sees few, and a map is slow for a packet.
-	latest [64]struct {
-		addr   decode.Addr
-		number uint32
-	}
+	latest [64]gateway
 	parent []uint32 // by number; 0 is none
 	// behind remembers which gateway an address was seen behind last, for
 	// packets of its owner outside of tunnels. A slot holds one address; the
 	// next one with the same slot takes it over.
 	behind []behindSlot
+}
+
+// gateway is one end of tunnels: its own number, and that of the first of the names
+// that it has.
+type gateway struct {
+	addr         decode.Addr
+	number, root uint32
 }
 
 // behindSlot counts once a packet of the address was seen in the tunnel and bare, or
@@ -198,14 +201,18 @@ func newGateways(addresses int) (gateways, error) {
 	return gateways{numbers: map[decode.Addr]uint32{}, parent: []uint32{0}, behind: behind}, err
 }
 
-// number returns the gateway's own number.
-func (g *gateways) number(a decode.Addr) uint32 {
-	l := &g.latest[mix(a.Hi, a.Lo)%uint64(len(g.latest))]
-	if l.number == 0 || l.addr != a {
-		l.addr, l.number = a, g.lookup(a)
+// at returns the gateway of that address. It stays there until the next call.
+func (g *gateways) at(a decode.Addr) *gateway {
+	l := &g.latest[product(a.Lo^gatewayMark, a.Hi^gatewayMark)%uint64(len(g.latest))]
+	if l.addr != a || l.number == 0 {
+		n := g.lookup(a)
+		*l = gateway{a, n, g.root(n)}
 	}
-	return l.number
+	return l
 }
+
+// gatewayMark keeps the product from being zero for addresses of IPv4.
+const gatewayMark = 0x9e3779b97f4a7c15
 
 func (g *gateways) lookup(a decode.Addr) uint32 {
 	if n, ok := g.numbers[a]; ok {
@@ -231,23 +238,32 @@ func (g *gateways) root(n uint32) uint32 {
 	return n
 }
 
-// scope returns the scope that the gateway's number stands for, and remembers that
-// a packet of the subscriber of the prefix, in that direction, was in its tunnel. An
-// address that is known to be behind one gateway stays there until a packet is seen
-// both in front of another one and bare.
-func (g *gateways) scope(n uint32, prefix uint64, dir flows.Direction) uint32 {
-	root := g.root(n)
-	s := g.slot(prefix)
-	same := s.prefix == prefix && s.number != 0
+// scope returns the scope that the gateway stands for, and remembers that a packet
+// of the subscriber of the prefix, in that direction, was in its tunnel.
+func (g *gateways) scope(w *gateway, prefix uint64, dir flows.Direction) uint32 {
+	if s := g.slot(prefix); s.prefix == prefix && s.number == w.number {
+		s.ways |= 1 << (dir & 1)
+	} else {
+		g.move(s, w, prefix, dir)
+	}
+	return gatewayScope | w.root
+}
+
+// move is scope where the packet before was in another gateway's tunnel or another
+// address's. An address that is known to be behind one gateway stays there until a
+// packet is seen both in front of another one and bare.
+//
+//go:noinline
+func (g *gateways) move(s *behindSlot, w *gateway, prefix uint64, dir flows.Direction) {
+	known := s.prefix == prefix && s.number != 0
 	switch {
-	case same && g.root(s.number) == root:
-	case same && s.ways == bothWays:
-		return gatewayScope | root
+	case known && g.root(s.number) == w.root:
+	case known && s.ways == bothWays:
+		return
 	default:
-		*s = behindSlot{prefix: prefix, number: n}
+		*s = behindSlot{prefix: prefix, number: w.number}
 	}
 	s.ways |= 1 << (dir & 1)
-	return gatewayScope | root
 }
 
 // bare notes that a packet of the subscriber of the prefix, seen in front of the
@@ -284,7 +300,14 @@ func (g *gateways) owner(prefix uint64) uint32 {
 // met first keeps its name, because flows are open under it.
 func (g *gateways) same(a, b uint32) {
 	a, b = g.root(a), g.root(b)
+	if a == b {
+		return // as of every packet that passes in front of both
+	}
 	g.parent[max(a, b)] = min(a, b)
+	for i := range g.latest {
+		l := &g.latest[i]
+		l.root = g.root(l.number)
+	}
 }
 
 // APNCounters add up the TCP traffic in tunnels of one access point name.

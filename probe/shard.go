@@ -170,11 +170,32 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 		switch {
 		case !ok:
 			s.partition(it).segment(p, it.scope(), dir, hashes[i], it.apn())
-		case f.Reported^done|uint32(p.Tunnel) != 0:
+		case f.Reported != done:
 			s.partition(it).counted(found[i], p, dir, ev, it.apn())
+		case p.Tunnel|f.Tunnel != decode.TunnelNone:
+			s.tunnelled(f, p, dir, ev, it.apn())
 		}
 	}
 	s.welcome()
+}
+
+// tunnelled counts, by its access point name, a segment that plainly carried on its
+// flow (flows.Table.Continue): it has no flag that these counters ask for.
+func (s *shard) tunnelled(f *flows.Hot, p *decode.Packet, dir flows.Direction, ev flows.Event, apn uint8) {
+	bytes := uint64(p.IPBytes)
+	if p.Tunnel != decode.TunnelNone {
+		c := &s.apns[apn]
+		c.Packets[dir&1]++
+		c.Bytes[dir&1] += bytes
+	}
+	if f.Tunnel == decode.TunnelNone {
+		return
+	}
+	c := &s.apnClasses[f.APN][f.Class]
+	c.Bytes[dir&1] += bytes
+	if ev&flows.NowCarried != 0 {
+		c.Carried++
+	}
 }
 
 func (s *shard) partition(it item) *partition { return s.parts[it.partition()%partitions] }
