@@ -181,8 +181,7 @@ func (t *Table) SkipRTT(skip bool) { t.skipRTT = skip }
 // so, where the time-out allows for such a silence at all, always before 71 minutes
 // have passed, when the time of the probe would seem to be a moment ago. To ask that
 // of each segment would cost them all.
-func (t *Table) giveUpProbes(r uint32) {
-	f := &t.hot[r]
+func (t *Table) giveUpProbes(f *Hot) {
 	if t.timeout(f) > wheelSlots*second && t.wheelNow*second-f.Last > maxRTT*1000 {
 		f.Half[Up].bits &^= probeArmed | halfTrain
 		f.Half[Down].bits &^= probeArmed | halfTrain

@@ -66,7 +66,7 @@ func (t *Table) open(p *decode.Packet, key *Key, hash uint64) uint32 {
 	if p.Flags&decode.SYN == 0 {
 		f.state = stateOpen
 	}
-	t.link(r)
+	t.link(r, f)
 	return r
 }
 
@@ -226,7 +226,7 @@ func (f Flow) synchronize(p *decode.Packet, dir Direction) {
 // progress moves the flow between its states.
 func (t *Table) progress(r uint32, f Flow, p *decode.Packet, dir Direction) {
 	if f.state == stateClosed {
-		t.enter(r, stateClosed) // a late segment: wait on from here
+		t.enter(r, f, stateClosed) // a late segment: wait on from here
 		return
 	}
 	switch {
@@ -242,9 +242,9 @@ func (t *Table) progress(r uint32, f Flow, p *decode.Packet, dir Direction) {
 	default:
 		if f.state == stateHalfOpen {
 			if p.Flags&decode.SYN != 0 {
-				t.enter(r, stateHalfOpen)
+				t.enter(r, f, stateHalfOpen)
 			} else {
-				t.enter(r, stateOpen)
+				t.enter(r, f, stateOpen)
 			}
 		}
 	}
@@ -252,7 +252,7 @@ func (t *Table) progress(r uint32, f Flow, p *decode.Packet, dir Direction) {
 
 func (t *Table) close(r uint32, f Flow, why EndReason) {
 	f.Reason = why
-	t.enter(r, stateClosed)
+	t.enter(r, f, stateClosed)
 	t.countClose(f)
 }
 
@@ -307,7 +307,7 @@ func (t *Table) Settle(r uint32, class uint8) {
 	if f.state == stateClosed {
 		t.countClose(f)
 	}
-	t.reschedule(r)
+	t.reschedule(r, f)
 }
 
 func move(from, to *uint64, n uint64) {

@@ -334,7 +334,7 @@ func (t *Table) grow() bool {
 // remove takes the record out of index and lists and frees it.
 func (t *Table) remove(r uint32) {
 	f := t.Flow(r)
-	t.unlink(r)
+	t.unlink(f)
 	t.dropHoles(&f.Half[Up])
 	t.dropHoles(&f.Half[Down])
 	hash := t.Hash(&f.Key)
@@ -385,7 +385,7 @@ func (t *Table) evict() {
 // since it was put into the wheel is put back further on, as the wheel itself
 // would do; after a few of those any must do, so that no segment waits long.
 func (t *Table) soonest() uint32 {
-	if r := t.wheel[overdue]; r != 0 && t.due(r) < t.wheelNow {
+	if r := t.wheel[overdue]; r != 0 && t.due(t.Hot(r)) < t.wheelNow {
 		return r
 	}
 	sec := max(t.wheelMin, t.wheelNow)
@@ -396,12 +396,13 @@ func (t *Table) soonest() uint32 {
 			continue
 		}
 		t.wheelMin = sec
-		if tries == 16 || t.due(r) <= sec {
+		f := t.Flow(r)
+		if tries == 16 || t.due(f.Hot) <= sec {
 			return r
 		}
 		tries++
-		t.unlink(r)
-		t.schedule(r)
+		t.unlink(f)
+		t.schedule(r, f)
 	}
 	return 0
 }
@@ -494,7 +495,7 @@ func (t *Table) Advance(now int64) {
 }
 
 func (t *Table) expire(l *list, sec int64) {
-	for l.head != 0 && t.mayEnd > 0 && t.due(l.head) < sec {
+	for l.head != 0 && t.mayEnd > 0 && t.due(t.Hot(l.head)) < sec {
 		t.timeOut(l.head)
 	}
 }
@@ -510,62 +511,61 @@ func (t *Table) timeOut(r uint32) {
 func (t *Table) turn(slot uint16, sec int64) {
 	r := t.wheel[slot]
 	for r != 0 && (t.mayEnd > 0 || slot != overdue) {
-		next := t.cold[r].next
+		f := t.Flow(r)
+		next := f.next
 		switch {
-		case t.due(r) >= sec:
-			t.giveUpProbes(r)
-			t.unlink(r)
-			t.schedule(r)
+		case t.due(f.Hot) >= sec:
+			t.giveUpProbes(f.Hot)
+			t.unlink(f)
+			t.schedule(r, f)
 		case t.mayEnd > 0:
 			t.timeOut(r)
 		default:
-			t.unlink(r)
-			t.wait(r, overdue)
+			t.unlink(f)
+			t.wait(r, f.Cold, overdue)
 		}
 		r = next
 	}
 }
 
 // due returns the last second in which the flow may be silent.
-func (t *Table) due(r uint32) int64 {
-	f := &t.hot[r]
+func (t *Table) due(f *Hot) int64 {
 	age := int64(int32(uint32(t.wheelNow) - f.spoke))
 	return t.wheelNow - age + (t.timeout(f)+second-1)/second
 }
 
 // schedule puts an open flow into the slot of its deadline, never into the one
 // that is being turned.
-func (t *Table) schedule(r uint32) {
-	sec := min(max(t.due(r), t.wheelNow+1), t.wheelNow+wheelSlots-1)
+func (t *Table) schedule(r uint32, f Flow) {
+	sec := min(max(t.due(f.Hot), t.wheelNow+1), t.wheelNow+wheelSlots-1)
 	t.wheelMin = min(t.wheelMin, sec)
-	t.wait(r, uint16(sec%wheelSlots))
+	t.wait(r, f.Cold, uint16(sec)%wheelSlots)
 }
 
 // wait puts an open flow into a slot.
-func (t *Table) wait(r uint32, slot uint16) {
-	f := &t.cold[r]
+func (t *Table) wait(r uint32, f *Cold, slot uint16) {
+	head := &t.wheel[slot]
 	f.slot = slot
-	f.prev, f.next = 0, t.wheel[slot]
+	f.prev, f.next = 0, *head
 	if f.next != 0 {
 		t.cold[f.next].prev = r
 	}
-	t.wheel[slot] = r
+	*head = r
 }
 
 // link puts the flow into the list of its state.
-func (t *Table) link(r uint32) {
-	switch t.hot[r].state {
+func (t *Table) link(r uint32, f Flow) {
+	switch f.state {
 	case stateHalfOpen:
-		t.push(&t.halfOpen, r)
+		t.push(&t.halfOpen, r, f.Cold)
 	case stateClosed:
-		t.push(&t.closed, r)
+		t.push(&t.closed, r, f.Cold)
 	default:
-		t.schedule(r)
+		t.schedule(r, f)
 	}
 }
 
-func (t *Table) push(l *list, r uint32) {
-	f := &t.cold[r]
+func (t *Table) push(l *list, r uint32, f *Cold) {
 	f.prev, f.next = l.tail, 0
 	if l.tail != 0 {
 		t.cold[l.tail].next = r
@@ -576,41 +576,57 @@ func (t *Table) push(l *list, r uint32) {
 }
 
 // unlink takes the flow out of whichever list holds it.
-func (t *Table) unlink(r uint32) {
-	f := &t.cold[r]
-	var l *list
-	switch t.hot[r].state {
+func (t *Table) unlink(f Flow) {
+	switch f.state {
 	case stateHalfOpen:
-		l = &t.halfOpen
+		t.pull(&t.halfOpen, f.Cold)
 	case stateClosed:
-		l = &t.closed
-	}
-	switch {
-	case f.prev != 0:
-		t.cold[f.prev].next = f.next
-	case l != nil:
-		l.head = f.next
+		t.pull(&t.closed, f.Cold)
 	default:
-		t.wheel[f.slot] = f.next
+		t.leave(f.Cold)
 	}
-	switch {
-	case f.next != 0:
+}
+
+// pull is the contrary of push.
+func (t *Table) pull(l *list, f *Cold) {
+	if f.prev != 0 {
+		t.cold[f.prev].next = f.next
+	} else {
+		l.head = f.next
+	}
+	if f.next != 0 {
 		t.cold[f.next].prev = f.prev
-	case l != nil:
+	} else {
 		l.tail = f.prev
 	}
 }
 
+// leave is the contrary of wait.
+func (t *Table) leave(f *Cold) {
+	if f.prev != 0 {
+		t.cold[f.prev].next = f.next
+	} else {
+		t.wheel[f.slot] = f.next
+	}
+	if f.next != 0 {
+		t.cold[f.next].prev = f.prev
+	}
+}
+
 // enter moves the flow to another state, or to the young end of its list.
-func (t *Table) enter(r uint32, s state) {
-	t.unlink(r)
-	t.hot[r].state = s
-	t.link(r)
+func (t *Table) enter(r uint32, f Flow, s state) {
+	if s == f.state && s != stateOpen && f.next == 0 {
+		return // it is there: nothing of the table was heard in between
+	}
+	t.unlink(f)
+	f.state = s
+	t.link(r, f)
 }
 
 // reschedule is called when a flow's class, and with it its time-out, changed.
-func (t *Table) reschedule(r uint32) {
-	if t.hot[r].state == stateOpen {
-		t.enter(r, stateOpen)
+func (t *Table) reschedule(r uint32, f Flow) {
+	if f.state == stateOpen {
+		t.leave(f.Cold)
+		t.schedule(r, f)
 	}
 }

@@ -204,7 +204,7 @@ func TestIndex(t *testing.T) {
 		}
 		r := tab.insert(&k, poor(&k))
 		tab.hot[r].state = stateHalfOpen
-		tab.link(r)
+		tab.link(r, tab.Flow(r))
 		in[p] = r
 	}
 	drop := func(p uint16) {
@@ -219,7 +219,7 @@ func TestIndex(t *testing.T) {
 			at = (at + 1) & tab.mask
 		}
 		tab.unplace(at)
-		tab.unlink(r)
+		tab.unlink(tab.Flow(r))
 		tab.hot[r].state = stateFree
 		tab.cold[r].next = tab.free
 		tab.free = r
