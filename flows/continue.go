@@ -35,15 +35,17 @@ func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, 
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.second.spoke
 	t.hash = hash
-	if t.carried(f, p, dir) {
+	c := &t.cfg.Classes[f.Class%MaxClasses]
+	if carried(&f.Half[dir&1], &f.Half[dir&1^1], p) {
+		c.Carried++
 		ev = NowCarried
 	}
-	t.count(f, p, dir)
+	c.count(&f.Half[dir&1], p, dir)
 	other.una = p.Ack
 	if p.PayloadLen == 0 {
 		h.bareStamp(p)
 		if other.waits() {
-			t.echo(f, p, dir.Reverse())
+			t.echo(f, &f.Half[dir&1^1], p, dir.Reverse())
 		}
 		return ev, true
 	}
@@ -51,9 +53,9 @@ func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, 
 		ev |= SubscriberPayload
 	}
 	if other.waits() {
-		t.echo(f, p, dir.Reverse())
+		t.echo(f, &f.Half[dir&1^1], p, dir.Reverse())
 	}
-	t.accept(f, p, dir, p.Seq+p.PayloadLen)
+	t.accept(h, p, dir, p.Seq+p.PayloadLen)
 	return ev, true
 }
 

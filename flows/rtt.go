@@ -133,23 +133,21 @@ func (h *Half) resent(p *decode.Packet, end uint32) {
 	h.arm(p, end)
 }
 
-// acknowledge handles what the segment says of the other direction's bytes. One
-// answer gives one sample, of the last segment that it answers: with delayed
-// acknowledgments (RFC 5681 section 4.2) those before that have only waited for
-// it.
-func (t *Table) acknowledge(f Flow, p *decode.Packet, dir Direction) {
-	other := dir.Reverse()
-	h := &f.Half[other]
-	t.acknowledged(f, h, p, other)
-	if !h.waits() || p.Flags&decode.RST != 0 {
-		return // a RST comes when its sender likes, or from a middlebox
+// acknowledge handles what the segment says of the bytes of the other direction, dir,
+// whose half is h. One answer gives one sample, of the last segment that it answers:
+// with delayed acknowledgments (RFC 5681 section 4.2) those before that have only
+// waited for it.
+func (t *Table) acknowledge(f Flow, h *Half, p *decode.Packet, dir Direction) {
+	if p.Ack != h.una || h.bits&halfAcked == 0 {
+		t.acknowledged(f, h, p, dir)
 	}
-	t.echo(f.Hot, p, other)
+	if h.waits() && p.Flags&decode.RST == 0 { // which comes when its sender likes, or from a middlebox
+		t.echo(f.Hot, h, p, dir)
+	}
 }
 
-// echo takes samples of what waits in direction dir, if p is the answer to it.
-func (t *Table) echo(f *Hot, p *decode.Packet, dir Direction) {
-	h := &f.Half[dir]
+// echo takes samples of what waits in direction dir, that of h, if p is the answer to it.
+func (t *Table) echo(f *Hot, h *Half, p *decode.Packet, dir Direction) {
 	if t.skipRTT {
 		h.bits &^= probeArmed | halfTrain
 		return

@@ -176,6 +176,7 @@ func (s *scene) pass(p *decode.Packet, d Direction, hash uint64) (uint32, Event)
 			s.carried++
 			return r, ev
 		}
+		return s.tab.Take(r, p, s.key.Scope, d, hash)
 	}
 	return s.tab.Segment(p, &s.key, d, hash)
 }

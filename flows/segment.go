@@ -25,49 +25,82 @@ const (
 // t.Hash(key). OnEnd may be called, for an older flow with the same key or
 // for one that had to make room.
 func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
-	var ev Event
-	t.hash, t.loss = hash, 0
 	r := t.find(key, hash)
-	f := t.Flow(r)
-	if r != 0 {
-		if why := t.succeeded(f, p, dir); why != NotEnded {
-			t.end(r, why)
-			r = 0
-		}
-	}
 	if r == 0 {
-		r = t.open(p, key, hash)
-		f = t.Flow(r)
-		ev = Opened
+		return t.open(p, key, dir, hash)
 	}
-	if t.carried(f.Hot, p, dir) {
-		ev |= NowCarried
+	return t.goOn(r, t.Flow(r), p, dir, hash)
+}
+
+// Take is Segment for a segment that Continue has left, from the index r that Seek
+// returned for its hash. There its flow stands nearly always, if it has one, so that
+// no key need be made to look for it.
+func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, hash uint64) (uint32, Event) {
+	f := t.Flow(r)
+	if f.state != stateFree && f.Key.joins(p, dir) && f.Key.between(p, dir) && f.Key.Scope == scope {
+		return t.goOn(r, f, p, dir, hash)
 	}
-	t.count(f.Hot, p, dir)
-	t.countFlags(f, p)
-	f.Last = max(f.Last, p.Time)
-	f.spoke = t.clock(p.Time)
-	t.handshake(f, p, dir)
-	t.sequence(f, p, dir)
-	t.progress(r, f, p, dir)
-	if dir == Up && p.PayloadLen > 0 {
-		ev |= SubscriberPayload
+	key := keyOf(p, scope, dir)
+	return t.Segment(p, &key, dir, hash)
+}
+
+// keyOf returns the segment's flow key.
+func keyOf(p *decode.Packet, scope uint32, dir Direction) Key {
+	if dir == Down {
+		return Key{Subscriber: p.Dst, Server: p.Src, Scope: scope, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
 	}
-	return r, ev | t.loss
+	return Key{Subscriber: p.Src, Server: p.Dst, Scope: scope, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
+}
+
+// goOn counts a segment on a 5-tuple that has a flow, f at index r.
+func (t *Table) goOn(r uint32, f Flow, p *decode.Packet, dir Direction, hash uint64) (uint32, Event) {
+	if why := t.succeeded(f, p, dir); why != NotEnded {
+		key := f.Key
+		t.end(r, why)
+		return t.open(p, &key, dir, hash)
+	}
+	return r, t.add(r, f, p, dir, hash)
 }
 
 // open begins a flow with the segment p.
-func (t *Table) open(p *decode.Packet, key *Key, hash uint64) uint32 {
+func (t *Table) open(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
 	r := t.insert(key, hash)
 	f := t.Flow(r)
-	f.spoke = t.clock(p.Time)
+	f.spoke = t.spoken(p.Time)
 	f.Start, f.Last = p.Time, p.Time
 	f.state = stateHalfOpen
 	if p.Flags&decode.SYN == 0 {
 		f.state = stateOpen
 	}
 	t.link(r, f)
-	return r
+	return r, Opened | t.add(r, f, p, dir, hash)
+}
+
+// add counts a segment of the flow.
+func (t *Table) add(r uint32, f Flow, p *decode.Packet, dir Direction, hash uint64) (ev Event) {
+	h, other := &f.Half[dir&1], &f.Half[dir&1^1]
+	c := &t.cfg.Classes[f.Class%MaxClasses]
+	t.hash, t.loss = hash, 0
+	if carried(h, other, p) {
+		c.Carried++
+		ev = NowCarried
+	}
+	c.count(h, p, dir)
+	if dir == Up && p.PayloadLen != 0 {
+		ev |= SubscriberPayload
+	}
+	f.Last = max(f.Last, p.Time)
+	f.spoke = t.spoken(p.Time)
+	const rare = decode.SYN | decode.FIN | decode.RST
+	if p.Flags&rare != 0 {
+		c.countFlags(f.Cold, p)
+	}
+	if p.Flags&decode.RST == 0 {
+		f.handshake(h, c, p, dir)
+	}
+	t.sequence(f, h, other, p, dir)
+	t.progress(r, f, h, other, p)
+	return ev | t.loss
 }
 
 // mirrorSkew is how far mirrored directions may be out of step: the time that
@@ -128,19 +161,14 @@ func (f Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
 	return f.sameSYN(p, dir)
 }
 
-// carried reports, and counts, whether p is the segment with which the flow has
-// had payload in both directions. It is asked before p is counted.
-func (t *Table) carried(f *Hot, p *decode.Packet, dir Direction) bool {
-	if p.PayloadLen == 0 || f.Half[dir&1].Payload > 0 || f.Half[dir&1^1].Payload == 0 {
-		return false
-	}
-	t.cfg.Classes[f.Class].Carried++
-	return true
+// carried reports whether p, of h, is the segment with which the flow has had payload
+// in both directions. It is asked before p is counted.
+func carried(h, other *Half, p *decode.Packet) bool {
+	return p.PayloadLen != 0 && h.Payload == 0 && other.Payload != 0
 }
 
-// count adds the segment to the flow and to its class.
-func (t *Table) count(f *Hot, p *decode.Packet, dir Direction) {
-	h, c := &f.Half[dir&1], &t.cfg.Classes[f.Class%MaxClasses]
+// count adds the segment to its direction of the flow and to the flow's class.
+func (c *Counters) count(h *Half, p *decode.Packet, dir Direction) {
 	bytes, payload := uint64(p.IPBytes), uint64(p.PayloadLen)
 	h.Packets++
 	h.Bytes += bytes
@@ -151,20 +179,14 @@ func (t *Table) count(f *Hot, p *decode.Packet, dir Direction) {
 }
 
 // countFlags adds the segment's flags to the flow and to its class.
-func (t *Table) countFlags(f Flow, p *decode.Packet) {
-	const rare = decode.SYN | decode.FIN | decode.RST
-	if p.Flags&rare == 0 {
-		return
-	}
-	c := &t.cfg.Classes[f.Class]
-	if p.Flags&decode.SYN != 0 {
-		if p.Flags&decode.ACK != 0 {
-			f.SYNACKs++
-			c.SYNACK++
-		} else {
-			f.SYNs++
-			c.SYN++
-		}
+func (c *Counters) countFlags(f *Cold, p *decode.Packet) {
+	switch p.Flags & (decode.SYN | decode.ACK) {
+	case decode.SYN | decode.ACK:
+		f.SYNACKs++
+		c.SYNACK++
+	case decode.SYN:
+		f.SYNs++
+		c.SYN++
 	}
 	if p.Flags&decode.FIN != 0 {
 		f.FINs++
@@ -177,28 +199,25 @@ func (t *Table) countFlags(f Flow, p *decode.Packet) {
 }
 
 // handshake notes the SYNs and whether the initiator went on after them.
-func (t *Table) handshake(f Flow, p *decode.Packet, dir Direction) {
+func (f Flow) handshake(h *Half, c *Counters, p *decode.Packet, dir Direction) {
 	switch {
-	case p.Flags&decode.RST != 0:
-		return
 	case p.Flags&decode.SYN != 0:
-		f.synchronize(p, dir)
-		return
-	case p.Flags&decode.ACK == 0 || f.flags&flagAwaited == 0:
-		return
-	}
-	initiator := Up
-	if f.flags&flagInitiatorDown != 0 {
-		initiator = Down
-	}
-	if dir == initiator {
+		f.synchronize(h, p, dir)
+	case p.Flags&decode.ACK != 0 && f.flags&flagAwaited != 0 && dir == f.initiator():
 		f.flags &^= flagAwaited
-		t.cfg.Classes[f.Class].Established++
+		c.Established++
 	}
 }
 
-func (f Flow) synchronize(p *decode.Packet, dir Direction) {
-	h := &f.Half[dir]
+// initiator returns the direction of the SYN.
+func (f *Hot) initiator() Direction {
+	if f.flags&flagInitiatorDown != 0 {
+		return Down
+	}
+	return Up
+}
+
+func (f Flow) synchronize(h *Half, p *decode.Packet, dir Direction) {
 	ack := p.Flags&decode.ACK != 0
 	switch {
 	case h.bits&halfISS == 0:
@@ -224,30 +243,30 @@ func (f Flow) synchronize(p *decode.Packet, dir Direction) {
 }
 
 // progress moves the flow between its states.
-func (t *Table) progress(r uint32, f Flow, p *decode.Packet, dir Direction) {
+func (t *Table) progress(r uint32, f Flow, h, other *Half, p *decode.Packet) {
 	if f.state == stateClosed {
-		t.enter(r, f, stateClosed) // a late segment: wait on from here
+		t.renew(r, f) // a late segment: wait on from here
 		return
 	}
-	switch {
-	case p.Flags&decode.RST != 0:
+	if p.Flags&decode.RST != 0 {
 		t.close(r, f, EndRST)
-	case p.Flags&decode.FIN != 0:
-		f.Half[dir].bits |= halfFIN
-		if f.Half[dir.Reverse()].bits&halfFIN != 0 {
+		return
+	}
+	if p.Flags&decode.FIN != 0 {
+		h.bits |= halfFIN
+		if other.bits&halfFIN != 0 {
 			t.close(r, f, EndFIN)
 			return
 		}
-		fallthrough
-	default:
-		if f.state == stateHalfOpen {
-			if p.Flags&decode.SYN != 0 {
-				t.enter(r, f, stateHalfOpen)
-			} else {
-				t.enter(r, f, stateOpen)
-			}
-		}
 	}
+	if f.state != stateHalfOpen {
+		return
+	}
+	if p.Flags&decode.SYN != 0 {
+		t.renew(r, f)
+		return
+	}
+	t.enter(r, f, stateOpen)
 }
 
 func (t *Table) close(r uint32, f Flow, why EndReason) {

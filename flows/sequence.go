@@ -37,32 +37,29 @@ const maxWindow = 1 << 30
 // sequence follows the segment's sequence and acknowledgment numbers, takes
 // round-trip samples and tells repeats from reordering. All comparisons of
 // sequence numbers are modulo 2^32 (RFC 9293 section 3.4).
-func (t *Table) sequence(f Flow, p *decode.Packet, dir Direction) {
-	h := &f.Half[dir]
+func (t *Table) sequence(f Flow, h, other *Half, p *decode.Packet, dir Direction) {
 	if p.Flags&decode.SYN != 0 && (h.bits&halfISS == 0 || p.Seq != h.iss) {
 		return // a SYN/ACK to another SYN of the same 5-tuple
 	}
 	if p.Flags&decode.ACK != 0 {
-		t.acknowledge(f, p, dir)
+		t.acknowledge(f, other, p, dir.Reverse())
 	}
 	if p.Flags&decode.RST != 0 {
 		return
 	}
+	h.bits &^= halfZeroWin
 	if p.Window == 0 {
 		h.bits |= halfZeroWin
-	} else {
-		h.bits &^= halfZeroWin
 	}
-	t.advance(f, h, p, dir)
-}
-
-// advance places the bytes of the segment.
-func (t *Table) advance(f Flow, h *Half, p *decode.Packet, dir Direction) {
-	length := p.PayloadLen + uint32(p.Flags&decode.SYN>>1) + uint32(p.Flags&decode.FIN)
-	if length == 0 {
-		h.bare(p)
+	if length := p.PayloadLen + uint32(p.Flags&decode.SYN>>1) + uint32(p.Flags&decode.FIN); length != 0 {
+		t.advance(f, h, other, p, dir, length)
 		return
 	}
+	h.bare(p)
+}
+
+// advance places the bytes of the segment, whose length is not 0.
+func (t *Table) advance(f Flow, h, other *Half, p *decode.Packet, dir Direction, length uint32) {
 	end := p.Seq + length
 	if h.bits&(halfSeen|halfSupposed) != halfSeen {
 		h.begin(p, end)
@@ -74,11 +71,11 @@ func (t *Table) advance(f Flow, h *Half, p *decode.Packet, dir Direction) {
 		t.dropHoles(h)
 		h.bits &^= probeArmed | halfTrain | halfAcked
 	case ahead < 0:
-		t.behind(f, h, p, dir, end)
+		t.behind(f, h, other, p, dir, end)
 		return
 	case ahead > 0:
 		t.openHole(h, h.nxt, p.Seq, p.Time)
-	case length == 1 && p.PayloadLen == 1 && f.Half[dir.Reverse()].bits&halfZeroWin != 0:
+	case length == 1 && p.PayloadLen == 1 && other.bits&halfZeroWin != 0:
 		// A zero-window probe with a byte that will come again (RFC 9293
 		// section 3.8.6.1), and whose answer waits for the reader.
 		h.nxt = end
@@ -86,12 +83,11 @@ func (t *Table) advance(f Flow, h *Half, p *decode.Packet, dir Direction) {
 		h.bareStamp(p)
 		return
 	}
-	t.accept(f.Hot, p, dir, end)
+	t.accept(h, p, dir, end)
 }
 
 // accept takes in a segment beyond nxt, which ends before sequence number end.
-func (t *Table) accept(f *Hot, p *decode.Packet, dir Direction, end uint32) {
-	h := &f.Half[dir]
+func (t *Table) accept(h *Half, p *decode.Packet, dir Direction, end uint32) {
 	h.nxt = end
 	h.bits &^= halfProbed
 	if w, follows := h.arm(p, end); follows {
@@ -121,13 +117,13 @@ func (h *Half) begin(p *decode.Packet, end uint32) {
 }
 
 // behind judges a segment that starts before nxt.
-func (t *Table) behind(f Flow, h *Half, p *decode.Packet, dir Direction, end uint32) {
+func (t *Table) behind(f Flow, h, other *Half, p *decode.Packet, dir Direction, end uint32) {
 	if p.Flags&decode.SYN != 0 && h.bits&halfSYNTwice == 0 {
 		// A late SYN, whose stream was met in the middle, or the SYN/ACK
 		// after the SYN of a simultaneous open (RFC 9293 section 3.5).
 		return
 	}
-	if h.probes(&f.Half[dir.Reverse()], p) {
+	if h.probes(other, p) {
 		h.bareStamp(p)
 		return
 	}

@@ -461,6 +461,14 @@ func (t *Table) clock(packet int64) uint32 {
 	return uint32(min(max(sec, t.wheelNow), t.wheelNow+maxAhead))
 }
 
+// spoken is clock, of a second that the table knows mostly.
+func (t *Table) spoken(packet int64) uint32 {
+	if uint64(packet-t.second.start) < t.second.length {
+		return t.second.spoke
+	}
+	return t.clock(packet)
+}
+
 // Advance moves the table's clock to now and ends the flows that have been
 // silent for too long. It is to be called at least once a minute of packet time,
 // before the first segment of that minute; the more often, the sooner flows end,
@@ -613,11 +621,15 @@ func (t *Table) leave(f *Cold) {
 	}
 }
 
-// enter moves the flow to another state, or to the young end of its list.
-func (t *Table) enter(r uint32, f Flow, s state) {
-	if s == f.state && s != stateOpen && f.next == 0 {
-		return // it is there: nothing of the table was heard in between
+// renew moves a flow that is not open to the young end of its list.
+func (t *Table) renew(r uint32, f Flow) {
+	if f.next != 0 {
+		t.enter(r, f, f.state)
 	}
+}
+
+// enter moves the flow to another state.
+func (t *Table) enter(r uint32, f Flow, s state) {
 	t.unlink(f)
 	f.state = s
 	t.link(r, f)

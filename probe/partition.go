@@ -90,20 +90,12 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	return p, nil
 }
 
-// keyOf returns the segment's flow key.
-func keyOf(p *decode.Packet, scope uint32, dir flows.Direction) flows.Key {
-	if dir == flows.Down {
-		return flows.Key{Subscriber: p.Dst, Server: p.Src, Scope: scope, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
-	}
-	return flows.Key{Subscriber: p.Src, Server: p.Dst, Scope: scope, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
-}
-
-// segment works one TCP segment, whether or not it plainly carries on its flow.
+// segment works a TCP segment that does not plainly carry on a flow. r is where its
+// flow stands, if the group has opened or ended none in its place.
 //
 //go:noinline
-func (a *partition) segment(p *decode.Packet, scope uint32, dir flows.Direction, hash uint64, apn uint8) {
-	k := keyOf(p, scope, dir)
-	r, ev := a.flows.Segment(p, &k, dir, hash)
+func (a *partition) segment(r uint32, p *decode.Packet, scope uint32, dir flows.Direction, hash uint64, apn uint8) {
+	r, ev := a.flows.Take(r, p, scope, dir, hash)
 	a.counted(r, p, dir, ev, apn)
 }
 
