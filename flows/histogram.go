@@ -42,7 +42,16 @@ var mantissaBounds = [histogramOctaves]float64{
 // Observe counts v n times.
 func (h *Histogram) Observe(v float64, n uint64) {
 	h.Count += n
-	h.Sum += math.Round(v*float64(n)*(1<<20)) / (1 << 20)
+	units := v * float64(n) * (1 << 20)
+	if whole := float64(int64(units)); units >= 0 && units < 1<<mantissaBits {
+		if units-whole >= 0.5 { // exact: both have the same digits before the point
+			whole++
+		}
+		units = whole
+	} else {
+		units = math.Round(units) // nothing that is ever observed
+	}
+	h.Sum += units / (1 << 20)
 	h.Buckets[bucketOf(v)] += n
 }
 

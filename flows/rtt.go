@@ -138,8 +138,18 @@ func (h *Half) resent(p *decode.Packet, end uint32) {
 // with delayed acknowledgments (RFC 5681 section 4.2) those before that have only
 // waited for it.
 func (t *Table) acknowledge(f Flow, h *Half, p *decode.Packet, dir Direction) {
-	if p.Ack != h.una || h.bits&halfAcked == 0 {
-		t.acknowledged(f, h, p, dir)
+	ahead := int32(p.Ack - h.una)
+	switch {
+	case h.bits&halfAcked == 0, ahead > 0 && ahead <= maxWindow && p.Flags&decode.RST == 0:
+		h.una = p.Ack
+		h.bits |= halfAcked
+		if h.holes != 0 {
+			t.acknowledgedHoles(f, h, dir)
+		}
+	case ahead < -maxWindow || ahead > maxWindow:
+		// From beyond any window (RFC 7323 section 2.3) it belongs to nothing that
+		// is known here: it starts una anew.
+		h.una = p.Ack
 	}
 	if h.waits() && p.Flags&decode.RST == 0 { // which comes when its sender likes, or from a middlebox
 		t.echo(f.Hot, h, p, dir)
@@ -198,23 +208,6 @@ func (h *Half) echoed(p *decode.Packet) (answered, missed bool) {
 	// A SYN with time stamps whose answer has none (the other end does not use
 	// them): the acknowledgment number has to do.
 	return h.bits&probeSYN != 0 && p.Ack == h.iss+1 && h.bits&halfSYNTwice == 0, false
-}
-
-// acknowledged moves una. An acknowledgment from beyond any window (RFC 7323
-// section 2.3) belongs to nothing that is known here: it starts una anew.
-func (t *Table) acknowledged(f Flow, h *Half, p *decode.Packet, dir Direction) {
-	ahead := int32(p.Ack - h.una)
-	first := h.bits&halfAcked == 0
-	switch {
-	case !first && (ahead < -maxWindow || ahead > maxWindow):
-		h.una = p.Ack
-	case first, ahead > 0 && p.Flags&decode.RST == 0:
-		h.una = p.Ack
-		h.bits |= halfAcked
-		if h.holes != 0 {
-			t.acknowledgedHoles(f, h, dir)
-		}
-	}
 }
 
 // sample takes the time from the waiting segment to its echo p.

@@ -78,29 +78,56 @@ func (t *Table) open(p *decode.Packet, key *Key, dir Direction, hash uint64) (ui
 
 // add counts a segment of the flow.
 func (t *Table) add(r uint32, f Flow, p *decode.Packet, dir Direction, hash uint64) (ev Event) {
-	h, other := &f.Half[dir&1], &f.Half[dir&1^1]
-	c := &t.cfg.Classes[f.Class%MaxClasses]
 	t.hash, t.loss = hash, 0
+	h, other, c := &f.Half[dir&1], &f.Half[dir&1^1], &t.cfg.Classes[f.Class%MaxClasses]
 	if carried(h, other, p) {
 		c.Carried++
 		ev = NowCarried
 	}
-	c.count(h, p, dir)
 	if dir == Up && p.PayloadLen != 0 {
 		ev |= SubscriberPayload
 	}
+	c.count(h, p, dir)
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.spoken(p.Time)
+	t.live(r, f, h, other, c, p, dir)
+	t.sequence(f, h, other, p, dir)
+	return ev | t.loss
+}
+
+// live follows the connection through its life, of which the segment's flags tell.
+func (t *Table) live(r uint32, f Flow, h, other *Half, c *Counters, p *decode.Packet, dir Direction) {
 	const rare = decode.SYN | decode.FIN | decode.RST
 	if p.Flags&rare != 0 {
 		c.countFlags(f.Cold, p)
 	}
-	if p.Flags&decode.RST == 0 {
-		f.handshake(h, c, p, dir)
+	switch {
+	case p.Flags&decode.RST != 0:
+	case p.Flags&decode.SYN != 0:
+		f.synchronize(h, p, dir)
+	case p.Flags&decode.ACK != 0 && f.flags&flagAwaited != 0 && dir == f.initiator():
+		f.flags &^= flagAwaited
+		c.Established++
 	}
-	t.sequence(f, h, other, p, dir)
-	t.progress(r, f, h, other, p)
-	return ev | t.loss
+	switch {
+	case f.state == stateClosed:
+		t.renew(r, f) // a late segment: wait on from here
+	case p.Flags&decode.RST != 0:
+		t.close(r, f, EndRST)
+	case p.Flags&decode.FIN != 0 && h.finish(other):
+		t.close(r, f, EndFIN)
+	case f.state != stateHalfOpen:
+	case p.Flags&decode.SYN != 0:
+		t.renew(r, f)
+	default:
+		t.enter(r, f, stateOpen)
+	}
+}
+
+// finish notes the FIN of the half, and reports whether it is the second.
+func (h *Half) finish(other *Half) bool {
+	h.bits |= halfFIN
+	return other.bits&halfFIN != 0
 }
 
 // mirrorSkew is how far mirrored directions may be out of step: the time that
@@ -198,17 +225,6 @@ func (c *Counters) countFlags(f *Cold, p *decode.Packet) {
 	}
 }
 
-// handshake notes the SYNs and whether the initiator went on after them.
-func (f Flow) handshake(h *Half, c *Counters, p *decode.Packet, dir Direction) {
-	switch {
-	case p.Flags&decode.SYN != 0:
-		f.synchronize(h, p, dir)
-	case p.Flags&decode.ACK != 0 && f.flags&flagAwaited != 0 && dir == f.initiator():
-		f.flags &^= flagAwaited
-		c.Established++
-	}
-}
-
 // initiator returns the direction of the SYN.
 func (f *Hot) initiator() Direction {
 	if f.flags&flagInitiatorDown != 0 {
@@ -217,6 +233,7 @@ func (f *Hot) initiator() Direction {
 	return Up
 }
 
+// synchronize notes a SYN.
 func (f Flow) synchronize(h *Half, p *decode.Packet, dir Direction) {
 	ack := p.Flags&decode.ACK != 0
 	switch {
@@ -242,33 +259,6 @@ func (f Flow) synchronize(h *Half, p *decode.Packet, dir Direction) {
 	}
 }
 
-// progress moves the flow between its states.
-func (t *Table) progress(r uint32, f Flow, h, other *Half, p *decode.Packet) {
-	if f.state == stateClosed {
-		t.renew(r, f) // a late segment: wait on from here
-		return
-	}
-	if p.Flags&decode.RST != 0 {
-		t.close(r, f, EndRST)
-		return
-	}
-	if p.Flags&decode.FIN != 0 {
-		h.bits |= halfFIN
-		if other.bits&halfFIN != 0 {
-			t.close(r, f, EndFIN)
-			return
-		}
-	}
-	if f.state != stateHalfOpen {
-		return
-	}
-	if p.Flags&decode.SYN != 0 {
-		t.renew(r, f)
-		return
-	}
-	t.enter(r, f, stateOpen)
-}
-
 func (t *Table) close(r uint32, f Flow, why EndReason) {
 	f.Reason = why
 	t.enter(r, f, stateClosed)
@@ -285,14 +275,16 @@ func (t *Table) Settle(r uint32, class uint8) {
 	}
 	held, c := &t.cfg.Classes[0], &t.cfg.Classes[class]
 	for d := range f.Half {
-		h, loss := &f.Half[d], &f.Loss[d]
+		h := &f.Half[d]
 		move(&held.Bytes[d], &c.Bytes[d], h.Bytes)
 		move(&held.Packets[d], &c.Packets[d], uint64(h.Packets))
 		move(&held.Payload[d], &c.Payload[d], h.Payload)
-		move(&held.Retransmitted[d], &c.Retransmitted[d], uint64(loss.Retransmitted))
-		move(&held.LostBefore[d], &c.LostBefore[d], uint64(loss.LostBefore))
-		move(&held.OutOfOrder[d], &c.OutOfOrder[d], uint64(loss.OutOfOrder))
-		move(&held.Unseen[d], &c.Unseen[d], uint64(loss.Unseen))
+		if loss := &f.Loss[d]; loss.any() {
+			move(&held.Retransmitted[d], &c.Retransmitted[d], uint64(loss.Retransmitted))
+			move(&held.LostBefore[d], &c.LostBefore[d], uint64(loss.LostBefore))
+			move(&held.OutOfOrder[d], &c.OutOfOrder[d], uint64(loss.OutOfOrder))
+			move(&held.Unseen[d], &c.Unseen[d], uint64(loss.Unseen))
+		}
 		if h.RTTCount > 0 {
 			// What came before the name is nearly always the handshake's one
 			// sample; of several the mean stands for each.
@@ -301,8 +293,10 @@ func (t *Table) Settle(r uint32, class uint8) {
 	}
 	move(&held.SYN, &c.SYN, uint64(f.SYNs))
 	move(&held.SYNACK, &c.SYNACK, uint64(f.SYNACKs))
-	move(&held.FIN, &c.FIN, uint64(f.FINs))
-	move(&held.RST, &c.RST, uint64(f.RSTs))
+	if f.FINs|f.RSTs != 0 {
+		move(&held.FIN, &c.FIN, uint64(f.FINs))
+		move(&held.RST, &c.RST, uint64(f.RSTs))
+	}
 	f.Class = class
 	f.flags |= flagSettled
 	c.Opened++
@@ -328,6 +322,9 @@ func (t *Table) Settle(r uint32, class uint8) {
 	}
 	t.reschedule(r, f)
 }
+
+// any reports whether anything was lost.
+func (l *Loss) any() bool { return l.Retransmitted|l.LostBefore|l.OutOfOrder|l.Unseen != 0 }
 
 func move(from, to *uint64, n uint64) {
 	*from -= n

@@ -257,16 +257,17 @@ func (t *Table) insert(k *Key, hash uint64) uint32 {
 	r := t.free
 	if r != 0 {
 		t.free = t.cold[r].next
+		t.hot[r], t.cold[r] = Hot{}, Cold{}
 	} else {
 		r = t.fresh()
 	}
-	t.hot[r], t.cold[r] = Hot{Key: *k}, Cold{}
+	t.hot[r].Key = *k
 	t.entries++
 	t.place(uint64(uint32(hash>>32))<<32 | uint64(r))
 	return r
 }
 
-// fresh takes a record that no flow has had yet.
+// fresh takes a record that no flow has had yet: it is zero.
 func (t *Table) fresh() uint32 {
 	n := t.used - 1
 	if n%run == 0 {
