@@ -15,7 +15,7 @@ import (
 
 // Continue counts p as Segment does, if it plainly carries on the flow f, which is at
 // the index that Seek returned for its hash. If it reports false it has counted
-// nothing: p is for Segment.
+// nothing: p is for Take, and the event is Known if p is of the flow f.
 //
 // It is one function with all calls at its end, so that what it knows of flow and
 // packet stays in registers.
@@ -23,12 +23,15 @@ import (
 //go:noinline
 func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, hash uint64) (ev Event, ok bool) {
 	h, other := &f.Half[dir&1], &f.Half[dir&1^1]
-	if !f.Key.joins(p, dir) || !f.Key.between(p, dir) || f.Key.Scope != scope || !t.plain(f, p) || !h.plain(other, p) {
+	if !f.Key.joins(p, dir) || !f.Key.between(p, dir) || f.Key.Scope != scope {
 		return 0, false
+	}
+	if !t.plain(f, p) || !h.plain(other, p) {
+		return Known, false
 	}
 	if uint64(p.Time-t.second.start) >= t.second.length {
 		if !t.enterSecond(p.Time) {
-			return 0, false
+			return Known, false
 		}
 		return t.Continue(f, p, scope, dir, hash)
 	}

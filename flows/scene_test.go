@@ -169,12 +169,16 @@ func address(p *decode.Packet, k *Key, d Direction) {
 func (s *scene) pass(p *decode.Packet, d Direction, hash uint64) (uint32, Event) {
 	if s.short {
 		r := s.tab.Seek(hash)
-		if ev, ok := s.tab.Continue(s.tab.Hot(r), p, s.key.Scope, d, hash); ok {
+		ev, ok := s.tab.Continue(s.tab.Hot(r), p, s.key.Scope, d, hash)
+		if ok {
 			if r != s.record() {
 				s.t.Errorf("Continue took record %d for %d", r, s.record())
 			}
 			s.carried++
 			return r, ev
+		}
+		if ev != Known {
+			r = 0
 		}
 		return s.tab.Take(r, p, s.key.Scope, d, hash)
 	}

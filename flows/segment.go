@@ -18,6 +18,8 @@ const (
 	Retransmitted
 	LostBefore
 	OutOfOrder
+	// Known: Continue has left a segment of the flow it was given.
+	Known
 )
 
 // Segment counts one TCP segment and returns the index of its flow. key must
@@ -25,23 +27,26 @@ const (
 // t.Hash(key). OnEnd may be called, for an older flow with the same key or
 // for one that had to make room.
 func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
-	r := t.find(key, hash)
-	if r == 0 {
-		return t.open(p, key, dir, hash)
+	if r := t.find(key, hash); r != 0 {
+		return t.Take(r, p, key.Scope, dir, hash)
 	}
-	return t.goOn(r, t.Flow(r), p, dir, hash)
+	return t.open(p, key, dir, hash)
 }
 
-// Take is Segment for a segment that Continue has left, from the index r that Seek
-// returned for its hash. There its flow stands nearly always, if it has one, so that
-// no key need be made to look for it.
+// Take is Segment for a segment that Continue has left. r is the index of its flow
+// if that was Known, so that it need not be looked for, else 0.
 func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, hash uint64) (uint32, Event) {
 	f := t.Flow(r)
-	if f.state != stateFree && f.Key.joins(p, dir) && f.Key.between(p, dir) && f.Key.Scope == scope {
-		return t.goOn(r, f, p, dir, hash)
+	if f.state == stateFree {
+		key := keyOf(p, scope, dir)
+		return t.Segment(p, &key, dir, hash)
 	}
-	key := keyOf(p, scope, dir)
-	return t.Segment(p, &key, dir, hash)
+	if why := t.succeeded(f, p, dir); why != NotEnded {
+		key := f.Key
+		t.end(r, why)
+		return t.open(p, &key, dir, hash)
+	}
+	return r, t.add(r, f, p, dir, hash)
 }
 
 // keyOf returns the segment's flow key.
@@ -50,16 +55,6 @@ func keyOf(p *decode.Packet, scope uint32, dir Direction) Key {
 		return Key{Subscriber: p.Dst, Server: p.Src, Scope: scope, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
 	}
 	return Key{Subscriber: p.Src, Server: p.Dst, Scope: scope, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
-}
-
-// goOn counts a segment on a 5-tuple that has a flow, f at index r.
-func (t *Table) goOn(r uint32, f Flow, p *decode.Packet, dir Direction, hash uint64) (uint32, Event) {
-	if why := t.succeeded(f, p, dir); why != NotEnded {
-		key := f.Key
-		t.end(r, why)
-		return t.open(p, &key, dir, hash)
-	}
-	return r, t.add(r, f, p, dir, hash)
 }
 
 // open begins a flow with the segment p.

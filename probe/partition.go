@@ -90,8 +90,8 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 	return p, nil
 }
 
-// segment works a TCP segment that does not plainly carry on a flow. r is where its
-// flow stands, if the group has opened or ended none in its place.
+// segment works a TCP segment that does not plainly carry on its flow, which is r if
+// it is known, else 0.
 //
 //go:noinline
 func (a *partition) segment(r uint32, p *decode.Packet, scope uint32, dir flows.Direction, hash uint64, apn uint8) {

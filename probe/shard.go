@@ -169,7 +169,11 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 		ev, ok := tables[i%group].Continue(f, p, it.scope(), dir, hashes[i])
 		switch {
 		case !ok:
-			s.partition(it).segment(found[i], p, it.scope(), dir, hashes[i], it.apn())
+			r := found[i]
+			if ev != flows.Known {
+				r = 0
+			}
+			s.partition(it).segment(r, p, it.scope(), dir, hashes[i], it.apn())
 		case f.Reported != done:
 			s.partition(it).counted(found[i], p, dir, ev, it.apn())
 		case p.Tunnel|f.Tunnel != decode.TunnelNone:
