@@ -20,14 +20,31 @@ func encryptedDNS(server decode.Addr, port uint16) bool {
 	case portDoT:
 		return true
 	case portHTTPS:
-		for i := range publicResolvers {
-			if publicResolvers[i] == server {
-				return true
-			}
+		bit := resolverBit(server)
+		return resolverBits[bit/64]>>(bit%64)&1 != 0 && publicResolver(server)
+	}
+	return false
+}
+
+func publicResolver(server decode.Addr) bool {
+	for i := range publicResolvers {
+		if publicResolvers[i] == server {
+			return true
 		}
 	}
 	return false
 }
+
+// resolverBits has the bits of publicResolvers, few enough that one look rules out
+// nearly every other server.
+var resolverBits = func() (bits [16]uint64) {
+	for _, a := range publicResolvers {
+		bits[resolverBit(a)/64] |= 1 << (resolverBit(a) % 64)
+	}
+	return bits
+}()
+
+func resolverBit(a decode.Addr) uint64 { return mix(a.Hi, a.Lo) % (16 * 64) }
 
 // publicResolvers are those that browsers and handsets offer as a choice.
 var publicResolvers = addrs(
