@@ -49,8 +49,8 @@ type Stats struct {
 	Inserts   uint64 // calls of Insert
 	Replaced  uint64 // inserts that met an entry of their key and renewed it
 	Late      uint64 // inserts older than what their key already held
-	Lookups   uint64
-	Hits      uint64 // lookups that gave Valid or Stale
+	Lookups   uint64 // calls of At
+	Hits      uint64 // those that gave Valid or Stale
 	Evictions uint64 // entries given up for want of room
 	Refused   uint64 // answers not taken in, because nothing was found to give up for them
 	Expired   uint64 // entries reclaimed after their stale period
@@ -183,7 +183,7 @@ func (m *Map) Stats() Stats { return m.stats }
 // Len returns how many entries are held, gone ones not yet swept up included.
 func (m *Map) Len() int { return m.stats.Entries }
 
-// Hash returns the hash of k, for Touch, InsertHash and LookupHash.
+// Hash returns the hash of k, for Touch, InsertHash, LookupHash and FindHash.
 func (m *Map) Hash(k Key) uint64 { return m.seeds.key(k) }
 
 // Touch brings what look-ups and inserts of these hashes will read into the
@@ -325,19 +325,33 @@ func (m *Map) Lookup(k Key, at int64) (name NameID, answered int64, state State)
 	return m.LookupHash(k, m.Hash(k), at)
 }
 
-// LookupHash returns the name that k's server had as of packet time at, and the
-// packet time of the answer that says so. hash must be Hash(k).
+// LookupHash is FindHash and At.
+func (m *Map) LookupHash(k Key, hash uint64, at int64) (name NameID, answered int64, state State) {
+	return m.At(m.FindHash(k, hash), at)
+}
+
+// EntryID stands for what a Map holds of a key, until its next Insert, Sweep or
+// Relieve. 0 is nothing.
+type EntryID uint32
+
+// FindHash returns what the map holds of k. hash must be Hash(k).
+func (m *Map) FindHash(k Key, hash uint64) EntryID {
+	r, _ := m.find(k, hash)
+	return EntryID(r)
+}
+
+// At returns the name that the entry's server had as of packet time at, and the
+// packet time of the answer that says so.
 //
 // An answer later than at says nothing about it, and the one it replaced is
 // forgotten, unless it gave the same name: that is None. The caller that keeps
 // the name beyond its next Insert or Sweep retains it.
-func (m *Map) LookupHash(k Key, hash uint64, at int64) (name NameID, answered int64, state State) {
+func (m *Map) At(id EntryID, at int64) (name NameID, answered int64, state State) {
 	m.stats.Lookups++
-	r, _ := m.find(k, hash)
-	if r == 0 {
+	if id == 0 {
 		return 0, 0, None
 	}
-	e := &m.entries[r]
+	e := &m.entries[id]
 	answered, state = m.judge(e, at)
 	if state == None {
 		return 0, 0, None

@@ -19,6 +19,9 @@ const (
 	namingLate
 	// namingStale: the answer behind DNSName had expired at the first packet.
 	namingStale
+	// namingHeld: when it was last looked for, the map held an answer for the flow
+	// that did not name it, being one of another time.
+	namingHeld
 )
 
 // lateAnswers is how long after its first packet a flow that nothing names
@@ -27,7 +30,8 @@ const lateAnswers = second
 
 // opened takes the evidence of DNS for a new flow, as of its first packet.
 func (a *partition) opened(r uint32, f flows.Flow) {
-	name, answered, state := a.dns.Lookup(mapKey(f.Hot), f.Start)
+	held := a.held(f)
+	name, answered, state := a.dns.At(held, f.Start)
 	if state != dnsmap.None {
 		a.keepAnswer(f, name, answered)
 	}
@@ -41,12 +45,26 @@ func (a *partition) opened(r uint32, f flows.Flow) {
 		}
 	}
 	f.Naming |= namingLate
+	if held != 0 {
+		f.Naming |= namingHeld
+	}
 	if a.late.full() {
 		a.shard.hurried++
 		a.drainOne()
 	}
 	a.late.push(lateFlow{f.Start, r, lateMark(mapKey(f.Hot))})
 }
+
+// held returns what the map holds for the flow.
+func (a *partition) held(f flows.Flow) dnsmap.EntryID {
+	k := mapKey(f.Hot)
+	return a.dns.FindHash(k, a.dns.Hash(k))
+}
+
+// mayBeHeld reports whether the map may hold what names the flow. While a flow
+// waits, each answer that its subscriber gets is held against it at once: where the
+// map had nothing for it before, there is nothing now.
+func mayBeHeld(f flows.Flow) bool { return f.Naming&(namingLate|namingHeld) != namingLate }
 
 func mapKey(f *flows.Hot) dnsmap.Key {
 	return dnsmap.Key{Subscriber: subscriberKey(f.Key.Scope, f.Key.Subscriber), Scope: f.Key.Scope, Server: dnsmap.Addr(f.Key.Server)}
@@ -243,7 +261,7 @@ func (a *partition) dropHello(f flows.Flow) {
 // conclude settles a flow that is over.
 func (a *partition) conclude(r uint32, f flows.Flow) {
 	if f.Naming&namingLate != 0 {
-		a.lateAnswer(f)
+		a.lastAnswer(f)
 		f.Naming &^= namingLate
 	}
 	a.partialHello(f)
@@ -253,33 +271,57 @@ func (a *partition) conclude(r uint32, f flows.Flow) {
 
 // delayedAnswer takes an answer that by its packet time was valid at the flow's
 // first packet but reached us behind it: the queues of a network card are no
-// more in step than mirrors are. It reports whether the flow has a valid answer.
-func (a *partition) delayedAnswer(f flows.Flow) bool {
-	if f.DNSName != 0 && f.Naming&namingStale == 0 {
-		return true
+// more in step than mirrors are.
+func (a *partition) delayedAnswer(f flows.Flow) {
+	if !validAnswer(f) && mayBeHeld(f) {
+		a.takeDelayed(f, a.held(f))
 	}
-	name, answered, state := a.dns.Lookup(mapKey(f.Hot), f.Start)
+}
+
+func validAnswer(f flows.Flow) bool { return f.DNSName != 0 && f.Naming&namingStale == 0 }
+
+func (a *partition) takeDelayed(f flows.Flow, held dnsmap.EntryID) bool {
+	name, answered, state := a.dns.At(held, f.Start)
 	if state != dnsmap.Valid {
 		return false
 	}
+	a.takeAnswer(f, name, answered)
+	return true
+}
+
+// takeAnswer lets an answer name a flow that may have waited for one.
+func (a *partition) takeAnswer(f flows.Flow, name dnsmap.NameID, answered int64) {
 	a.keepAnswer(f, name, answered)
 	f.Naming &^= namingStale | namingLate
-	return true
 }
 
 // lateAnswer takes an answer that came in the flow's first second, if there is
 // one.
 func (a *partition) lateAnswer(f flows.Flow) bool {
-	if a.delayedAnswer(f) {
+	if validAnswer(f) {
 		return true
 	}
-	name, answered, state := a.dns.Lookup(mapKey(f.Hot), f.Start+lateAnswers)
-	if state == dnsmap.None || answered <= f.Start {
+	held := a.held(f)
+	if held == 0 {
 		return false
 	}
-	a.keepAnswer(f, name, answered)
-	f.Naming &^= namingStale | namingLate
+	if a.takeDelayed(f, held) {
+		return true
+	}
+	name, answered, state := a.dns.At(held, f.Start+lateAnswers)
+	if state == dnsmap.None || answered <= f.Start {
+		f.Naming |= namingHeld
+		return false
+	}
+	a.takeAnswer(f, name, answered)
 	return true
+}
+
+// lastAnswer is lateAnswer at the end of the flow's wait.
+func (a *partition) lastAnswer(f flows.Flow) {
+	if mayBeHeld(f) {
+		a.lateAnswer(f)
+	}
 }
 
 // lateFlow is a flow without an answer in its first second. The subscriber is
@@ -342,7 +384,7 @@ func (a *partition) drainOne() bool {
 	if !ok {
 		return false
 	}
-	a.lateAnswer(f)
+	a.lastAnswer(f)
 	a.unblock(l.record, f)
 	return f.Settled()
 }
