@@ -20,7 +20,8 @@ type arrival struct {
 // allReported is what Reported is of a flow for whose segments nothing is left to
 // do in that minute once they are counted, in a tunnel as tunnelled does it. It is so
 // for nearly all segments, and spares them the look into the partition. Of other
-// settled flows Reported is the minute alone; until then it is 0.
+// settled flows Reported is the minute alone. Until it is settled, it is 0, or
+// allReported where nothing but the end of its wait for a late answer can settle it.
 func allReported(minute uint32) uint32 { return allDone | minute }
 
 // allDone stands above any minute of 64-bit nanoseconds.
@@ -29,16 +30,21 @@ const allDone = 1 << 31
 // reportedIn is the minute in which a settled flow was last reported.
 func reportedIn(f *flows.Hot) uint32 { return f.Reported &^ allDone }
 
+// reported is what Reported becomes when that of this minute is done.
+func (s *shard) reported(f *flows.Hot) uint32 {
+	if f.Key.ServerPort != portDNS {
+		return allReported(s.minute)
+	}
+	return s.minute
+}
+
 // present notes, a little later, that the flow's ends are there.
 func (a *partition) present(f *flows.Hot) {
 	s := a.shard
 	if s.arrived == len(s.arrivals) {
 		s.welcome()
 	}
-	f.Reported = s.minute
-	if f.Key.ServerPort != portDNS {
-		f.Reported = allReported(s.minute)
-	}
+	f.Reported = s.reported(f)
 	seed := s.engine.cfg.Seed
 	v := &s.arrivals[s.arrived]
 	v.subscriber = mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^seed, uint64(f.Key.Scope))

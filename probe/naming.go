@@ -185,6 +185,9 @@ func (a *partition) judge(r uint32, f flows.Flow) {
 	name, evidence := a.evidence(f)
 	if evidence == classify.EvidenceNone && f.Naming&namingLate != 0 {
 		f.Naming |= namingJudged
+		if f.Tunnel == decode.TunnelNone { // settle counts what tunnelled would
+			f.Reported = a.shard.reported(f.Hot)
+		}
 		return
 	}
 	a.settle(r, f, name, evidence)

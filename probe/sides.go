@@ -65,6 +65,9 @@ type sides struct {
 	known     generations // fingerprint of a connection, lowest bit: whether the lower end is the subscriber
 	tried     generations // likewise, of connections of one packet: a flood makes only such
 	asked     generations // fingerprints of addresses that got DNS answers
+	told      [16]uint64  // likewise, of the newest, which wait to be put there together
+	waiting   int         // of told
+	sink      uint64      // keeps the compiler from dropping the loads ahead
 }
 
 func newSides(list []netip.Prefix, entries int, seed uint64) (*sides, error) {
@@ -234,6 +237,7 @@ func (s *sides) decide(key uint64, subscriberLow, known bool) {
 // guess reports whether the sender of a segment met in mid-stream is its
 // subscriber.
 func (s *sides) guess(p *decode.Packet) bool {
+	s.note()
 	_, src := s.asked.get(fingerprint(s.seed, p.Src) &^ 1)
 	_, dst := s.asked.get(fingerprint(s.seed, p.Dst) &^ 1)
 	if src != dst {
@@ -245,8 +249,26 @@ func (s *sides) guess(p *decode.Packet) bool {
 	return p.Src.Compare(p.Dst) > 0
 }
 
-// answered notes that a got a DNS answer.
-func (s *sides) answered(a decode.Addr) { s.asked.put(fingerprint(s.seed, a)&^1, false) }
+// answered notes that a got a DNS answer: when that is asked for, or with others, so
+// that the waits for their places overlap.
+func (s *sides) answered(a decode.Addr) {
+	s.told[s.waiting%len(s.told)] = fingerprint(s.seed, a) &^ 1
+	if s.waiting++; s.waiting == len(s.told) {
+		s.note()
+	}
+}
+
+// note puts those that wait where they are looked for.
+func (s *sides) note() {
+	list := s.told[:s.waiting]
+	s.waiting = 0
+	for _, key := range list {
+		s.sink += s.asked.touch(key)
+	}
+	for _, key := range list {
+		s.asked.put(key, false)
+	}
+}
 
 // generations is a set of fingerprints with one bit each, in two halves. When
 // the young half has its full size and is full, the old one is forgotten:
@@ -271,6 +293,9 @@ func (g *generations) init(entries int) error {
 	g.old, err = arena.MakeDense[uint64](firstSlots)
 	return err
 }
+
+// touch loads the place of a key, as put will read it.
+func (g *generations) touch(key uint64) uint64 { return g.young[key>>8&uint64(len(g.young)-1)] }
 
 func slotOf(table []uint64, key uint64) *uint64 {
 	mask := uint64(len(table) - 1)
