@@ -96,10 +96,13 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 //go:noinline
 func (a *partition) segment(r uint32, p *decode.Packet, scope uint32, dir flows.Direction, hash uint64, apn uint8) {
 	r, ev := a.flows.Take(r, p, scope, dir, hash)
-	a.counted(r, p, dir, ev, apn)
+	if f := a.flows.Hot(r); f.Reported^allReported(a.shard.minute)|uint32(p.Tunnel|f.Tunnel) != 0 {
+		a.counted(r, p, dir, ev, apn)
+	}
 }
 
-// counted does what is left to do for a segment that its flow r has counted.
+// counted does what is left to do for a segment that its flow r has counted: nothing,
+// where Reported is allReported outside of tunnels.
 //
 //go:noinline
 func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev flows.Event, apn uint8) {
