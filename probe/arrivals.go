@@ -7,9 +7,9 @@ import (
 
 // arrival is a flow of which the first packet of a minute has passed: its ends are
 // there. What that is noted in is read at random, once a flow and minute, which
-// with millions of flows is nearly once a packet. So arrivals wait for each other
-// within a group of packets, and what they read is loaded for all before the first
-// is noted. A partition's are noted in their order, and before its clock moves.
+// with millions of flows is nearly once a packet. So arrivals wait for each other,
+// and what they read is loaded for all before the first is noted. A partition's are
+// noted in their order, before its clock moves, and before anybody asks.
 type arrival struct {
 	subscriber, mark uint64 // mark is the server's
 	server           decode.Addr
@@ -67,6 +67,16 @@ func (s *shard) welcome() {
 	s.sink += sink
 	for i := range list {
 		s.parts[list[i].partition%partitions].welcome(&list[i])
+	}
+}
+
+// welcome notes the arrivals that wait in any shard. None has anything to work, but
+// somebody may look.
+func (e *Engine) welcome() {
+	for _, s := range e.shards {
+		s.mu.Lock()
+		s.welcome()
+		s.mu.Unlock()
 	}
 }
 

@@ -55,6 +55,7 @@ func (e *Engine) takeEarly() {
 	e.waiting = [2]int{}
 	e.flush(0)
 	e.quiet()
+	e.welcome()
 	for next := range 2 { // the older step first
 		phase := (e.steps + 1 + next) & 1
 		e.common.meet(e, phase)

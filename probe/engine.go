@@ -679,6 +679,7 @@ func (e *Engine) identify(r *flows.Record) {
 // finish ends all flows. No shard is running.
 func (e *Engine) finish() {
 	e.await(e.steps)
+	e.welcome()
 	for next := range 2 { // the older step first
 		phase := (e.steps + 1 + next) & 1
 		e.common.meet(e, phase)

@@ -78,7 +78,7 @@ type shard struct {
 	dnsRcodes                                [16]uint64
 	encryptedDNS                             uint64
 
-	arrivals [group]arrival
+	arrivals [32]arrival
 	arrived  int // of them, those that wait
 
 	message dnsmap.Message
@@ -180,7 +180,6 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 			s.tunnelled(f, p, dir, ev, it.apn())
 		}
 	}
-	s.welcome()
 }
 
 // tunnelled counts, by its access point name, a segment that plainly carried on its

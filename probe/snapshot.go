@@ -184,6 +184,7 @@ func (e *Engine) dispatched(s *Snapshot) {
 // snapshot adds the shard's counters to s. Classes of rules that came a moment
 // ago may be ahead of s.Classes; the next snapshot has them.
 func (s *shard) snapshot(to *Snapshot) {
+	s.welcome()
 	to.DNS.Responses += s.dnsResponses
 	to.DNS.Addresses += s.dnsAddresses
 	to.DNS.Malformed += s.dnsMalformed
