@@ -84,7 +84,7 @@ type Map struct {
 	hand    uint32 // where eviction goes on
 	proven  int    // entries in use that are proven
 	stats   Stats
-	touched uint64 // keeps the compiler from dropping Touch's loads
+	touched uint64 // keeps the compiler from dropping the loads of Touch and Expect
 }
 
 // entry is 32 bytes with no gap, two in a cache line:
@@ -183,7 +183,7 @@ func (m *Map) Stats() Stats { return m.stats }
 // Len returns how many entries are held, gone ones not yet swept up included.
 func (m *Map) Len() int { return m.stats.Entries }
 
-// Hash returns the hash of k, for Touch, InsertHash, LookupHash and FindHash.
+// Hash returns the hash of k, for all that take one.
 func (m *Map) Hash(k Key) uint64 { return m.seeds.key(k) }
 
 // Touch brings what look-ups and inserts of these hashes will read into the
@@ -207,6 +207,10 @@ func (m *Map) Touch(hashes []uint64) {
 	}
 	m.touched = sum
 }
+
+// Expect brings the place in the index where a look-up or an insert of that hash
+// begins into the cache: for one key, while there is something else to do.
+func (m *Map) Expect(hash uint64) { m.touched += m.index.slots[m.index.home(uint32(hash>>32))] }
 
 // MaxTouch is the largest batch that Touch takes: beyond some 32 keys the first
 // ones may have left the cache again before they are used.

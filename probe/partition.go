@@ -200,6 +200,8 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 	if len(m.Answers) == 0 || len(m.QName) == 0 {
 		return
 	}
+	k := dnsmap.Key{Subscriber: subscriberKey(scope, subscriber), Scope: scope}
+	a.touchAnswers(k, m.Answers)
 	a.drainLate(now)
 	// A name without a place in the table still ends the one that it replaces.
 	name, named := a.internAnswered(m.QName, now)
@@ -207,7 +209,6 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 	if named {
 		class = a.classOf(name)
 	}
-	k := dnsmap.Key{Subscriber: subscriberKey(scope, subscriber), Scope: scope}
 	asker := uint32(mix(k.Subscriber^s.engine.cfg.Seed, uint64(scope))) | 1
 	reach := int64(s.engine.cfg.DNSGrace + s.engine.cfg.DNSStale)
 	learned := &a.facts[s.phase]
@@ -215,7 +216,7 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 		learned.keep(m.QName)
 	}
 	for i := range m.Answers {
-		if i%dnsmap.MaxTouch == 0 {
+		if i > 0 && i%dnsmap.MaxTouch == 0 {
 			a.touchAnswers(k, m.Answers[i:])
 		}
 		answer := &m.Answers[i]
@@ -263,9 +264,11 @@ func (a *partition) touchAnswers(k dnsmap.Key, answers []dnsmap.Answer) {
 		k.Server = answers[i].Addr
 		hashes[i] = a.dns.Hash(k)
 	}
-	if n > 1 {
-		a.dns.Touch(hashes[:n])
+	if n == 1 {
+		a.dns.Expect(hashes[0]) // nothing to overlap with but what comes first
+		return
 	}
+	a.dns.Touch(hashes[:n])
 }
 
 // classOf returns the class of an interned name, from the name's own slot where
