@@ -109,12 +109,14 @@ type roster struct {
 	Evicted uint64
 }
 
+// rosterEntry is three lines of the cache, and what ends most look-ups is in the
+// first one.
 type rosterEntry struct {
 	server decode.Addr
-	claim  [claims]claim
 	mixed  int64 // up to here more classes than claims were recent
 	recent bool  // answered since the hand passed
 	shared bool  // several subscribers were told of it
+	claim  [claims]claim
 }
 
 type claim struct {
@@ -124,6 +126,9 @@ type claim struct {
 	subscriber    uint32        // who asked, 0 for several
 	class         uint8         // 0: no claim
 }
+
+// hugeServers fill a huge page.
+const hugeServers = arena.HugePage / int(unsafe.Sizeof(rosterEntry{}))
 
 const rosterCost = int64(unsafe.Sizeof(rosterEntry{})) + 8 + nameCost
 
@@ -135,6 +140,9 @@ func newRoster(servers int, seed uint64) (*roster, error) {
 	entries, err := arena.Make[rosterEntry](servers + 1)
 	if err != nil {
 		return nil, err
+	}
+	if len(entries) >= hugeServers {
+		arena.AdviseHuge(entries) // there is one table of them for all subscribers, read at random
 	}
 	index, err := arena.MakeDense[uint32](firstSlots)
 	if err != nil {
@@ -175,7 +183,7 @@ func (r *roster) touch(list []fact) {
 	}
 	for _, at := range at[:len(list)] {
 		e := &r.entries[r.index[at]]
-		sink += e.server.Lo + uint64(e.claim[1].until) + uint64(e.mixed)
+		sink += e.server.Lo + uint64(e.claim[1].until) + uint64(e.claim[3].until)
 	}
 	r.sink = sink
 }
