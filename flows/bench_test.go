@@ -144,7 +144,7 @@ func benchBatch(b *testing.B, t *Table, key func(uint32) Key, v *visits) {
 			sink += t.Hot(at[j]).Touch()
 		}
 		for j := range n {
-			if _, ok := t.Continue(t.Hot(at[j]), &ps[j], keys[j].Scope, dirs[j], hashes[j]); !ok {
+			if _, ok := t.Continue(t.Hot(at[j]), &ps[j], dirs[j], hashes[j]); !ok {
 				t.Segment(&ps[j], &keys[j], dirs[j], hashes[j])
 			}
 		}
@@ -154,7 +154,7 @@ func benchBatch(b *testing.B, t *Table, key func(uint32) Key, v *visits) {
 		flow, d := v.next(&ps[n])
 		keys[n], dirs[n] = key(flow), d
 		address(&ps[n], &keys[n], d)
-		hashes[n] = t.HashOf(&ps[n], keys[n].Scope)
+		hashes[n] = t.HashOf(&ps[n], keys[n].Scope, d)
 		if n++; n == batch {
 			send()
 		}

@@ -242,8 +242,8 @@ func compareFlow(t *testing.T, w map[string]string, f Flow, losses, payload bool
 	up, down := &f.Half[Up], &f.Half[Down]
 	for column, n := range map[string]uint64{
 		"pkts_up": uint64(up.Packets), "pkts_dn": uint64(down.Packets),
-		"ipbytes_up": up.Bytes, "ipbytes_dn": down.Bytes,
-		"payload_up": up.Payload, "payload_dn": down.Payload,
+		"ipbytes_up": f.Bytes(Up), "ipbytes_dn": f.Bytes(Down),
+		"payload_up": f.Payload(Up), "payload_dn": f.Payload(Down),
 		"SYN": uint64(f.SYNs), "SYNACK": uint64(f.SYNACKs), "FIN": uint64(f.FINs),
 	} {
 		if strings.HasPrefix(column, "payload") && !payload {
@@ -263,11 +263,11 @@ func compareFlow(t *testing.T, w map[string]string, f Flow, losses, payload bool
 	if want := number("ooo"); losses && uint64(f.Loss[Up].OutOfOrder+f.Loss[Down].OutOfOrder) != want {
 		t.Errorf("%s: out of order %d and %d, tshark has %d", name, f.Loss[Up].OutOfOrder, f.Loss[Down].OutOfOrder, want)
 	}
-	if up.Handshake == 0 || down.Handshake == 0 {
+	if f.Handshake[Up] == 0 || f.Handshake[Down] == 0 {
 		return
 	}
 	want, _ := strconv.ParseFloat(w["irtt_s"], 64)
-	if got := float64(up.Handshake+down.Handshake-2) * 1e-6; got < want-3e-6 || got > want+3e-6 {
+	if got := float64(f.Handshake[Up]+f.Handshake[Down]-2) * 1e-6; got < want-3e-6 || got > want+3e-6 {
 		t.Errorf("%s: handshake %.6f s, tshark has %.6f", name, got, want)
 	}
 }

@@ -2,7 +2,6 @@ package flows
 
 import (
 	"math"
-	"math/bits"
 
 	"github.com/nametap/nametap/capture/decode"
 )
@@ -15,15 +14,15 @@ import (
 
 // Continue counts p as Segment does, if it plainly carries on the flow f, which is at
 // the index that Seek returned for its hash. If it reports false it has counted
-// nothing: p is for Take, and the event is Known if p is of the flow f.
+// nothing: p is for Take, and the event is Known if p is, by its hash, of the flow f.
 //
 // It is one function with all calls at its end, so that what it knows of flow and
 // packet stays in registers.
 //
 //go:noinline
-func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, hash uint64) (ev Event, ok bool) {
-	h, other := &f.Half[dir&1], &f.Half[dir&1^1]
-	if !f.Key.joins(p, dir) || !f.Key.between(p, dir) || f.Key.Scope != scope {
+func (t *Table) Continue(f *Hot, p *decode.Packet, dir Direction, hash uint64) (ev Event, ok bool) {
+	h, other := f.halves(dir)
+	if f.hash != hash {
 		return 0, false
 	}
 	if !t.plain(f, p) || !h.plain(other, p) {
@@ -33,22 +32,25 @@ func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, 
 		if !t.enterSecond(p.Time) {
 			return Known, false
 		}
-		return t.Continue(f, p, scope, dir, hash)
+		return t.Continue(f, p, dir, hash)
 	}
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.second.spoke
 	t.hash = hash
 	c := &t.cfg.Classes[f.Class%MaxClasses]
-	if carried(&f.Half[dir&1], &f.Half[dir&1^1], p) {
+	if carried(h, other, p) {
 		c.Carried++
 		ev = NowCarried
 	}
-	c.count(&f.Half[dir&1], p, dir)
+	c.count(p, dir)
+	if h.count(p) {
+		t.wrapped(f, p, dir)
+	}
 	other.una = p.Ack
 	if p.PayloadLen == 0 {
 		h.bareStamp(p)
 		if other.waits() {
-			t.echo(f, &f.Half[dir&1^1], p, dir.Reverse())
+			t.echo(f, other, p, dir.Reverse())
 		}
 		return ev, true
 	}
@@ -56,7 +58,7 @@ func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, 
 		ev |= SubscriberPayload
 	}
 	if other.waits() {
-		t.echo(f, &f.Half[dir&1^1], p, dir.Reverse())
+		t.echo(f, other, p, dir.Reverse())
 	}
 	t.accept(h, p, dir, p.Seq+p.PayloadLen)
 	return ev, true
@@ -64,26 +66,6 @@ func (t *Table) Continue(f *Hot, p *decode.Packet, scope uint32, dir Direction, 
 
 // waits reports whether anything of the half waits for its echo.
 func (h *Half) waits() bool { return h.bits&(probeArmed|halfTrain) != 0 }
-
-// joins reports whether the addresses of p, in that direction, are the connection's.
-// There is no branch on the direction, which would be guessed wrong for every other
-// packet: each end is taken from Dst rather than Src by the bits in which they differ.
-func (k *Key) joins(p *decode.Packet, dir Direction) bool {
-	down := -uint64(dir & 1)
-	lo, hi := (p.Src.Lo^p.Dst.Lo)&down, (p.Src.Hi^p.Dst.Hi)&down
-	return (p.Src.Lo^lo^k.Subscriber.Lo)|(p.Dst.Lo^lo^k.Server.Lo)|
-		(p.Src.Hi^hi^k.Subscriber.Hi)|(p.Dst.Hi^hi^k.Server.Hi) == 0
-}
-
-// between reports the same of the ports.
-func (k *Key) between(p *decode.Packet, dir Direction) bool {
-	ports := uint32(p.DstPort) | uint32(p.SrcPort)<<16 // one load
-	other := bits.RotateLeft32(ports, 16)
-	if dir == Up { // a conditional move
-		ports = other
-	}
-	return ports == k.ports()
-}
 
 // plain reports whether p, as far as its flags and its time tell, changes nothing
 // in the life of the flow.

@@ -150,22 +150,22 @@ func TestContinueLeaves(t *testing.T) {
 		for d := range Direction(2) {
 			q := p
 			address(&q, &k, d)
-			if _, ok := s.tab.Continue(s.tab.Hot(r), &q, k.Scope, d, s.tab.Hash(&k)); ok {
+			if _, ok := s.tab.Continue(s.tab.Hot(r), &q, d, s.tab.Hash(&k)); ok {
 				t.Errorf("another %s, direction %d: taken for the flow's", c.name, d)
 			}
 		}
 	}
-	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Up, hash); ok {
+	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, Up, s.tab.HashOf(&p, s.key.Scope, Up)); ok {
 		t.Error("the other direction: taken for the flow's")
 	}
-	if _, ok := s.tab.Continue(s.tab.Hot(0), &p, s.key.Scope, Down, 0); ok {
+	if _, ok := s.tab.Continue(s.tab.Hot(0), &p, Down, 0); ok {
 		t.Error("no flow: one found")
 	}
-	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Down, hash); !ok {
+	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, Down, hash); !ok {
 		t.Error("the flow's own: not taken")
 	}
 	s.tab.Shutdown(s.now)
-	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Down, hash); ok {
+	if _, ok := s.tab.Continue(s.tab.Hot(r), &p, Down, hash); ok {
 		t.Error("a free record: taken for the flow it held")
 	}
 }
@@ -195,7 +195,7 @@ func TestContinueAllocs(t *testing.T) {
 		p.Seq += p.PayloadLen
 		p.Time += second / 3
 		p.TSval++
-		if _, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Down, hash); !ok {
+		if _, ok := s.tab.Continue(s.tab.Hot(r), &p, Down, hash); !ok {
 			t.Error("not taken")
 		}
 	})

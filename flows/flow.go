@@ -94,14 +94,15 @@ const (
 	probeTS                  // probe is a TSval, not a sequence number
 	probeSYN                 // probe was armed by a SYN
 	halfTrain                // segments behind the probe wait in the table's train
+	halfPayload              // a segment had payload
 )
 
-// Half is one direction of a connection: what its sender sent. It is 64 bytes, a
-// line of the cache.
+// Half is one direction of a connection: what its sender sent, as far as every
+// segment needs it.
 type Half struct {
-	Bytes   uint64 // IP bytes
-	Payload uint64 // TCP payload bytes, repeats included
-	Packets uint32
+	// bytes and payload are those of Flow.Bytes and Flow.Payload, modulo 2^32.
+	bytes, payload uint32
+	Packets        uint32
 
 	nxt uint32 // sequence number after the highest seen
 	una uint32 // highest acknowledgment of this half's bytes
@@ -121,11 +122,6 @@ type Half struct {
 	// passes: differences of it hold, a mean is Flow.RTTMean. RTTMin is valid if
 	// RTTCount > 0.
 	RTTMin, RTTSum, RTTCount uint32
-
-	iss uint32 // initial sequence number
-	// Handshake is the round-trip time of the SYN or SYN/ACK in
-	// microseconds plus one; 0 without a sample.
-	Handshake uint32
 }
 
 // Loss is what went wrong with the segments of one direction.
@@ -149,16 +145,20 @@ type Loss struct {
 // Their size is paid once a flow, 288 bytes or 2.9 GB for ten million (a test
 // holds it there), and their layout once a packet: in a table beyond the caches
 // each line of 64 bytes costs a trip to memory. So what every segment reads or
-// writes is apart from the rest, in three whole lines.
+// writes is apart from the rest, in two whole lines.
 type Flow struct {
 	*Hot
 	*Cold
 }
 
-// Hot is what every segment reads or writes. It begins with a line of the cache;
-// each Half is one.
+// Hot is what every segment reads or writes. The key is not in it: a segment is
+// known by the hash, whose seed is secret. It meets the hash of another connection
+// with a probability of 2^-64 for each of the table: at ten million flows and a
+// hundred thousand new ones a second, once in 200 days. Of the two, which are told
+// apart by their keys whenever one of their segments is not plain, some bare
+// acknowledgments are then counted in the other.
 type Hot struct {
-	Key Key
+	hash uint64 // of Cold.Key
 
 	Last int64 // packet time of the last packet
 
@@ -186,14 +186,14 @@ type Hot struct {
 	Half [2]Half
 }
 
+// halves returns that of direction d and the other one.
+func (f *Hot) halves(d Direction) (h, other *Half) { return &f.Half[d&1], &f.Half[d&1^1] }
+
 // Touch loads a word of each line, so that the loads of a batch overlap. The result
 // only keeps the compiler from dropping them.
-func (f *Hot) Touch() uint64 {
-	return f.Key.Subscriber.Lo ^ f.Half[Up].Bytes ^ f.Half[Down].Bytes
-}
+func (f *Hot) Touch() uint64 { return f.hash ^ uint64(f.Half[Down].nxt) }
 
-// Cold is what openings, closings, losses and records need, and the wheel. No
-// third of it crosses the end of a line.
+// Cold is what openings, closings, losses and records need, and the wheel.
 type Cold struct {
 	Start int64 // packet time of the first packet
 
@@ -209,8 +209,18 @@ type Cold struct {
 	// 255, after a sum of twelve days.
 	rttWraps [2]uint8
 
+	SYNs, SYNACKs, FINs, RSTs uint32
+
+	iss [2]uint32 // initial sequence numbers, by direction
+	// Handshake is the round-trip time of the SYN or SYN/ACK in
+	// microseconds plus one, by direction; 0 without a sample.
+	Handshake [2]uint32
+
 	// DNSAnswered is when the answer behind DNSName came.
 	DNSAnswered int64
+
+	Key Key
+
 	// Name, DNSName and SNI are interned names, 0 without one. The flow
 	// holds a reference to each.
 	Name, DNSName, SNI uint32
@@ -218,9 +228,21 @@ type Cold struct {
 	// bytes of the stream; 0 without one.
 	Stream uint32
 
-	SYNs, SYNACKs, FINs, RSTs uint32
+	// bytesWraps and payloadWraps are how often Half.bytes and Half.payload have
+	// begun anew, by direction: once in 4 GiB. They stop at 65,535.
+	bytesWraps, payloadWraps [2]uint16
 
 	Loss [2]Loss // by direction, as Half
+}
+
+// Bytes returns the IP bytes of direction d.
+func (f Flow) Bytes(d Direction) uint64 {
+	return uint64(f.bytesWraps[d])<<32 | uint64(f.Half[d].bytes)
+}
+
+// Payload returns the TCP payload bytes of direction d, repeats included.
+func (f Flow) Payload(d Direction) uint64 {
+	return uint64(f.payloadWraps[d])<<32 | uint64(f.Half[d].payload)
 }
 
 // RTTMean returns the mean of the round-trip samples of direction d, in
@@ -248,7 +270,7 @@ func (f *Hot) Closed() bool { return f.state == stateClosed }
 // stream of direction d, counted from the first byte after the SYN, or from the
 // first byte seen if the SYN was not. ok is false for bytes before that. A SYN
 // takes a sequence number of its own: data in it (RFC 7413) starts at seq+1.
-func (f *Hot) StreamOffset(d Direction, seq uint32) (offset uint32, ok bool) {
-	off := int32(seq - f.Half[d].iss - 1)
+func (f *Cold) StreamOffset(d Direction, seq uint32) (offset uint32, ok bool) {
+	off := int32(seq - f.iss[d] - 1)
 	return uint32(off), off >= 0
 }

@@ -6,9 +6,8 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 )
 
-// hasher makes the hash of a connection, of what is secret on a live tap. It is the
-// same whichever end comes first: so neither a packet's direction has to be known
-// for it nor a key made.
+// hasher makes the hash of a connection, of what is secret on a live tap, from a
+// segment of either direction, for which no key has to be made.
 type hasher struct{ ends, factor uint64 }
 
 func newHasher(seed uint64) hasher {
@@ -22,19 +21,20 @@ const (
 	hash3 = 0xa0761d6478bd642f
 )
 
-// packet returns the hash of the connection that a TCP segment belongs to.
-func (h *hasher) packet(p *decode.Packet, scope uint32) uint64 {
+// packet returns the hash of the connection that a TCP segment of that direction
+// belongs to.
+func (h *hasher) packet(p *decode.Packet, scope uint32, dir Direction) uint64 {
 	if p.Src.Hi|p.Dst.Hi|(p.Src.Lo|p.Dst.Lo)>>portAt != 0 {
-		return h.long(p.Src, p.Dst, p.SrcPort, p.DstPort, scope)
+		return h.long(p, scope, dir)
 	}
-	return h.both(p.Src.Lo|uint64(p.SrcPort)<<portAt, p.Dst.Lo|uint64(p.DstPort)<<portAt, scope)
+	return h.both(p.Src.Lo|uint64(p.SrcPort)<<portAt, p.Dst.Lo|uint64(p.DstPort)<<portAt, scope, dir)
 }
 
 // key returns the hash of a connection.
 func (h *hasher) key(k *Key) uint64 {
 	return h.packet(&decode.Packet{
 		Src: k.Subscriber, SrcPort: k.SubscriberPort, Dst: k.Server, DstPort: k.ServerPort,
-	}, k.Scope)
+	}, k.Scope, Up)
 }
 
 // portAt is where an IPv4 address has 16 bits to spare: one word holds an end of a
@@ -44,8 +44,8 @@ const portAt = 48
 // long is the hash where addresses have more than 48 bits.
 //
 //go:noinline
-func (h *hasher) long(a, b decode.Addr, aPort, bPort uint16, scope uint32) uint64 {
-	return h.both(h.end(a, aPort), h.end(b, bPort), scope)
+func (h *hasher) long(p *decode.Packet, scope uint32, dir Direction) uint64 {
+	return h.both(h.end(p.Src, p.SrcPort), h.end(p.Dst, p.DstPort), scope, dir)
 }
 
 // end makes one word of an end of a connection. The two halves of the address are
@@ -54,11 +54,12 @@ func (h *hasher) end(a decode.Addr, port uint16) uint64 {
 	return product(a.Hi^h.factor, a.Lo^h.ends) ^ uint64(port)<<portAt
 }
 
-// both folds two ends and a scope into one hash. A product does not tell which
-// factor is which.
-func (h *hasher) both(a, b uint64, scope uint32) uint64 {
-	secret := h.ends ^ uint64(scope)*h.factor
-	return product(product(a^secret, b^secret), h.factor)
+// both folds the two ends of a segment and a scope into one hash. No branch asks for
+// the direction, which would be guessed wrong for every other packet: the ends are
+// exchanged by the bits in which they differ.
+func (h *hasher) both(from, to uint64, scope uint32, dir Direction) uint64 {
+	exchange := (from ^ to) & -uint64(dir&1)
+	return product(product(from^exchange^h.ends^uint64(scope)*h.factor, to^exchange^h.factor), h.factor)
 }
 
 // product is a word in which every bit hangs on many of both factors.

@@ -63,14 +63,14 @@ func (f Flow) Record() Record {
 	for d := range f.Half {
 		h, loss := &f.Half[d], &f.Loss[d]
 		r.Packets[d] = uint64(h.Packets)
-		r.Bytes[d] = h.Bytes
-		r.Payload[d] = h.Payload
+		r.Bytes[d] = f.Bytes(Direction(d))
+		r.Payload[d] = f.Payload(Direction(d))
 		r.Retransmitted[d] = loss.Retransmitted
 		r.OutOfOrder[d] = loss.OutOfOrder
 		r.LostBefore[d] = loss.LostBefore
 		r.Unseen[d] = loss.Unseen
 		r.RTTSamples[d] = h.RTTCount
-		r.RTTHandshake[d] = int64(h.Handshake) - 1
+		r.RTTHandshake[d] = int64(f.Handshake[d]) - 1
 		r.RTTMin[d], r.RTTMean[d] = NoSample, NoSample
 		if h.RTTCount > 0 {
 			r.RTTMin[d] = int64(h.RTTMin)

@@ -170,7 +170,7 @@ func (t *Table) echo(f *Hot, h *Half, p *decode.Packet, dir Direction) {
 		h.bits &^= probeArmed // the SYN/ACK was not seen, or before the SYN
 		return
 	}
-	answered, missed := h.echoed(p)
+	answered, missed := t.echoed(f, h, p, dir)
 	switch {
 	case missed, answered && sampled:
 		h.bits &^= probeArmed
@@ -198,7 +198,7 @@ func (t *Table) giveUpProbes(f *Hot) {
 
 // echoed reports whether p is the answer to the waiting probe, or whether that
 // one was missed.
-func (h *Half) echoed(p *decode.Packet) (answered, missed bool) {
+func (t *Table) echoed(f *Hot, h *Half, p *decode.Packet, dir Direction) (answered, missed bool) {
 	switch {
 	case h.bits&probeTS == 0:
 		return int32(p.Ack-h.probe) >= 0, false
@@ -207,7 +207,7 @@ func (h *Half) echoed(p *decode.Packet) (answered, missed bool) {
 	}
 	// A SYN with time stamps whose answer has none (the other end does not use
 	// them): the acknowledgment number has to do.
-	return h.bits&probeSYN != 0 && p.Ack == h.iss+1 && h.bits&halfSYNTwice == 0, false
+	return h.bits&(probeSYN|halfSYNTwice) == probeSYN && p.Ack == t.coldOf(f).iss[dir]+1, false
 }
 
 // sample takes the time from the waiting segment to its echo p.
@@ -216,18 +216,18 @@ func (t *Table) sample(f *Hot, h *Half, p *decode.Packet, side Direction) {
 	h.bits &^= probeArmed
 	us := micros(p.Time) - h.probeTime
 	t.observe(f, h, us, side)
-	if syn && h.Handshake == 0 && us <= maxRTT {
-		h.Handshake = us + 1
+	if syn && us <= maxRTT {
+		if c := t.coldOf(f); c.Handshake[side] == 0 {
+			c.Handshake[side] = us + 1
+		}
 	}
 }
 
-// wrapped counts that the sum of a direction has begun anew. It is so rare that the
-// flow, which is the segment's at hand, is looked for once more.
+// rttWrapped counts that the sum of a direction has begun anew.
 //
 //go:noinline
-func (t *Table) wrapped(f *Hot, side Direction) {
-	w := &t.cold[t.find(&f.Key, t.hash)].rttWraps[side]
-	if *w < math.MaxUint8 {
+func (t *Table) rttWrapped(f *Hot, side Direction) {
+	if w := &t.coldOf(f).rttWraps[side]; *w < math.MaxUint8 {
 		*w++
 	}
 }
@@ -242,7 +242,7 @@ func (t *Table) observe(f *Hot, h *Half, us uint32, side Direction) {
 	}
 	h.RTTCount++
 	if h.RTTSum += us; h.RTTSum < us {
-		t.wrapped(f, side)
+		t.rttWrapped(f, side)
 	}
 	if f.flags&flagSettled != 0 {
 		t.cfg.Classes[f.Class].RTT[side].Observe(float64(us)*1e-6, 1)

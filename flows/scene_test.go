@@ -144,7 +144,7 @@ func (s *scene) send(d Direction, flags uint8, payload uint32, opts ...with) *sc
 // segment feeds p and keeps the books.
 func (s *scene) segment(p *decode.Packet, d Direction) uint32 {
 	address(p, &s.key, d)
-	hash := s.tab.HashOf(p, s.key.Scope)
+	hash := s.tab.HashOf(p, s.key.Scope, d)
 	r, ev := s.pass(p, d, hash)
 	s.last, s.ev = *p, ev
 	s.fed.Packets[d]++
@@ -169,7 +169,7 @@ func address(p *decode.Packet, k *Key, d Direction) {
 func (s *scene) pass(p *decode.Packet, d Direction, hash uint64) (uint32, Event) {
 	if s.short {
 		r := s.tab.Seek(hash)
-		ev, ok := s.tab.Continue(s.tab.Hot(r), p, s.key.Scope, d, hash)
+		ev, ok := s.tab.Continue(s.tab.Hot(r), p, d, hash)
 		if ok {
 			if r != s.record() {
 				s.t.Errorf("Continue took record %d for %d", r, s.record())
@@ -260,12 +260,12 @@ func describe(f Flow) string {
 	for d, name := range [2]string{"up", "down"} {
 		h := &f.Half[d]
 		put(name, uint64(h.Packets))
-		put(name+".payload", h.Payload)
+		put(name+".payload", f.Payload(Direction(d)))
 		put(name+".rtx", uint64(f.Loss[d].Retransmitted))
 		put(name+".lost", uint64(f.Loss[d].LostBefore))
 		put(name+".ooo", uint64(f.Loss[d].OutOfOrder))
 		put(name+".unseen", uint64(f.Loss[d].Unseen))
-		put(name+".hs", uint64(h.Handshake))
+		put(name+".hs", uint64(f.Handshake[d]))
 		put(name+".rtts", uint64(h.RTTCount))
 		put(name+".min", uint64(h.RTTMin))
 		put(name+".sum", uint64(h.RTTSum))
@@ -473,8 +473,8 @@ func checkTable(t *Table) error {
 		}
 		words++
 		r := uint32(w)
-		hash := t.Hash(&t.hot[r].Key)
-		if seen[r] == "" || uint32(hash>>32) != uint32(w>>32) || t.find(&t.hot[r].Key, hash) != r {
+		hash := t.Hash(&t.cold[r].Key)
+		if seen[r] == "" || uint32(hash>>32) != uint32(w>>32) || t.find(&t.cold[r].Key, hash) != r {
 			return fmt.Errorf("index word %x: record %d is not found by its key", w, r)
 		}
 	}

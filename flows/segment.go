@@ -1,6 +1,10 @@
 package flows
 
-import "github.com/nametap/nametap/capture/decode"
+import (
+	"math"
+
+	"github.com/nametap/nametap/capture/decode"
+)
 
 // Event tells the owner of a table what a segment brought about.
 type Event uint8
@@ -37,8 +41,7 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 // if that was Known, so that it need not be looked for, else 0.
 func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, hash uint64) (uint32, Event) {
 	f := t.Flow(r)
-	if f.state == stateFree {
-		key := keyOf(p, scope, dir)
+	if key := KeyOf(p, scope, dir); f.state == stateFree || !f.Key.equal(&key) {
 		return t.Segment(p, &key, dir, hash)
 	}
 	if why := t.succeeded(f, p, dir); why != NotEnded {
@@ -49,8 +52,8 @@ func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, ha
 	return r, t.add(r, f, p, dir, hash)
 }
 
-// keyOf returns the segment's flow key.
-func keyOf(p *decode.Packet, scope uint32, dir Direction) Key {
+// KeyOf returns the segment's flow key.
+func KeyOf(p *decode.Packet, scope uint32, dir Direction) Key {
 	if dir == Down {
 		return Key{Subscriber: p.Dst, Server: p.Src, Scope: scope, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
 	}
@@ -74,7 +77,8 @@ func (t *Table) open(p *decode.Packet, key *Key, dir Direction, hash uint64) (ui
 // add counts a segment of the flow.
 func (t *Table) add(r uint32, f Flow, p *decode.Packet, dir Direction, hash uint64) (ev Event) {
 	t.hash, t.loss = hash, 0
-	h, other, c := &f.Half[dir&1], &f.Half[dir&1^1], &t.cfg.Classes[f.Class%MaxClasses]
+	h, other := f.halves(dir)
+	c := &t.cfg.Classes[f.Class%MaxClasses]
 	if carried(h, other, p) {
 		c.Carried++
 		ev = NowCarried
@@ -82,7 +86,10 @@ func (t *Table) add(r uint32, f Flow, p *decode.Packet, dir Direction, hash uint
 	if dir == Up && p.PayloadLen != 0 {
 		ev |= SubscriberPayload
 	}
-	c.count(h, p, dir)
+	c.count(p, dir)
+	if h.count(p) {
+		t.wrapped(f.Hot, p, dir)
+	}
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.spoken(p.Time)
 	t.live(r, f, h, other, c, p, dir)
@@ -160,7 +167,7 @@ func (f Flow) sameSYN(p *decode.Packet, dir Direction) bool {
 	h := &f.Half[dir]
 	switch {
 	case h.bits&halfISS != 0:
-		return h.iss == p.Seq
+		return f.iss[dir] == p.Seq
 	case h.bits&halfSeen != 0:
 		return p.Time-f.Start <= mirrorSkew && h.nxt-p.Seq-1 <= lateSYNWindow
 	case h.bits&halfAcked != 0:
@@ -176,8 +183,8 @@ func (f Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
 	h, other := &f.Half[dir], &f.Half[dir.Reverse()]
 	switch {
 	case other.bits&halfISS != 0:
-		return f.state != stateClosed || p.Ack-other.iss-1 <= lateSYNWindow
-	case h.bits&halfISS != 0 && h.iss != p.Seq:
+		return f.state != stateClosed || p.Ack-f.iss[dir.Reverse()]-1 <= lateSYNWindow
+	case h.bits&halfISS != 0 && f.iss[dir] != p.Seq:
 		return f.state == stateHalfOpen && other.bits&halfAcked != 0 && other.una == p.Ack
 	}
 	return f.sameSYN(p, dir)
@@ -186,15 +193,48 @@ func (f Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
 // carried reports whether p, of h, is the segment with which the flow has had payload
 // in both directions. It is asked before p is counted.
 func carried(h, other *Half, p *decode.Packet) bool {
-	return p.PayloadLen != 0 && h.Payload == 0 && other.Payload != 0
+	return p.PayloadLen != 0 && h.bits&halfPayload == 0 && other.bits&halfPayload != 0
 }
 
-// count adds the segment to its direction of the flow and to the flow's class.
-func (c *Counters) count(h *Half, p *decode.Packet, dir Direction) {
-	bytes, payload := uint64(p.IPBytes), uint64(p.PayloadLen)
+// count adds the segment to its direction of the flow. It reports whether one of the
+// sums has begun anew.
+func (h *Half) count(p *decode.Packet) (wrapped bool) {
 	h.Packets++
-	h.Bytes += bytes
-	h.Payload += payload
+	h.bytes += p.IPBytes
+	h.payload += p.PayloadLen
+	if p.PayloadLen != 0 {
+		h.bits |= halfPayload
+	}
+	return h.bytes < p.IPBytes || h.payload < p.PayloadLen
+}
+
+// wrapped counts that the sums of a direction have begun anew with p.
+//
+//go:noinline
+func (t *Table) wrapped(f *Hot, p *decode.Packet, dir Direction) {
+	h, c := &f.Half[dir&1], t.coldOf(f)
+	if w := &c.bytesWraps[dir&1]; h.bytes < p.IPBytes && *w < math.MaxUint16 {
+		*w++
+	}
+	if w := &c.payloadWraps[dir&1]; h.payload < p.PayloadLen && *w < math.MaxUint16 {
+		*w++
+	}
+}
+
+// coldOf returns the other record of the flow of the segment at hand. It looks for it
+// once more: who has no use for the index mostly, does not keep it in a register.
+func (t *Table) coldOf(f *Hot) *Cold {
+	tag := uint32(t.hash >> 32)
+	for at := tag & t.mask; ; at = (at + 1) & t.mask {
+		if word := t.index[at]; uint32(word>>32) == tag && &t.hot[uint32(word)] == f {
+			return &t.cold[uint32(word)]
+		}
+	}
+}
+
+// count adds the segment to the flow's class.
+func (c *Counters) count(p *decode.Packet, dir Direction) {
+	bytes, payload := uint64(p.IPBytes), uint64(p.PayloadLen)
 	c.Packets[dir&1]++
 	c.Bytes[dir&1] += bytes
 	c.Payload[dir&1] += payload
@@ -233,7 +273,7 @@ func (f Flow) synchronize(h *Half, p *decode.Packet, dir Direction) {
 	ack := p.Flags&decode.ACK != 0
 	switch {
 	case h.bits&halfISS == 0:
-		h.iss = p.Seq
+		f.iss[dir] = p.Seq
 		h.bits |= halfISS
 	case !ack || h.bits&halfSYNACK != 0:
 		h.bits |= halfSYNTwice
@@ -271,9 +311,9 @@ func (t *Table) Settle(r uint32, class uint8) {
 	held, c := &t.cfg.Classes[0], &t.cfg.Classes[class]
 	for d := range f.Half {
 		h := &f.Half[d]
-		move(&held.Bytes[d], &c.Bytes[d], h.Bytes)
+		move(&held.Bytes[d], &c.Bytes[d], f.Bytes(Direction(d)))
 		move(&held.Packets[d], &c.Packets[d], uint64(h.Packets))
-		move(&held.Payload[d], &c.Payload[d], h.Payload)
+		move(&held.Payload[d], &c.Payload[d], f.Payload(Direction(d)))
 		if loss := &f.Loss[d]; loss.any() {
 			move(&held.Retransmitted[d], &c.Retransmitted[d], uint64(loss.Retransmitted))
 			move(&held.LostBefore[d], &c.LostBefore[d], uint64(loss.LostBefore))
@@ -333,7 +373,7 @@ func (f *Hot) oneWay() bool { return f.Half[Up].Packets == 0 || f.Half[Down].Pac
 func (f *Hot) OneSided() bool { return f.Established() && f.oneWay() }
 
 // Carried reports whether the flow has had payload in both directions.
-func (f *Hot) Carried() bool { return f.Half[Up].Payload > 0 && f.Half[Down].Payload > 0 }
+func (f *Hot) Carried() bool { return f.Half[Up].bits&f.Half[Down].bits&halfPayload != 0 }
 
 // transfer reports whether the flow is a transfer whose duration was seen from
 // its beginning to its end.
@@ -360,7 +400,7 @@ func (t *Table) countClose(f Flow) {
 	duration := float64(f.Last-f.Start) * 1e-9
 	c.Duration.Observe(duration, 1)
 	for d := range f.Half {
-		bytes := float64(f.Half[d].Bytes)
+		bytes := float64(f.Bytes(Direction(d)))
 		c.Size[d].Observe(bytes, 1)
 		if bytes > ThroughputFloor && duration > 0 {
 			c.Throughput[d].Observe(bytes/duration, 1)

@@ -38,7 +38,7 @@ const maxWindow = 1 << 30
 // round-trip samples and tells repeats from reordering. All comparisons of
 // sequence numbers are modulo 2^32 (RFC 9293 section 3.4).
 func (t *Table) sequence(f Flow, h, other *Half, p *decode.Packet, dir Direction) {
-	if p.Flags&decode.SYN != 0 && (h.bits&halfISS == 0 || p.Seq != h.iss) {
+	if p.Flags&decode.SYN != 0 && (h.bits&halfISS == 0 || p.Seq != f.iss[dir]) {
 		return // a SYN/ACK to another SYN of the same 5-tuple
 	}
 	if p.Flags&decode.ACK != 0 {
@@ -55,14 +55,20 @@ func (t *Table) sequence(f Flow, h, other *Half, p *decode.Packet, dir Direction
 		t.advance(f, h, other, p, dir, length)
 		return
 	}
-	h.bare(p)
+	h.bareStamp(p)
+	if h.bits&(halfSeen|halfSupposed) != halfSeen {
+		// Met in mid-stream, a segment that takes no sequence space tells about where
+		// the stream is: a keep-alive stands one before.
+		h.bits |= halfSeen | halfSupposed
+		h.nxt, f.iss[dir] = p.Seq, p.Seq-1
+	}
 }
 
 // advance places the bytes of the segment, whose length is not 0.
 func (t *Table) advance(f Flow, h, other *Half, p *decode.Packet, dir Direction, length uint32) {
 	end := p.Seq + length
 	if h.bits&(halfSeen|halfSupposed) != halfSeen {
-		h.begin(p, end)
+		f.begin(h, p, dir, end)
 		return
 	}
 	ahead := int32(p.Seq - h.nxt)
@@ -95,21 +101,10 @@ func (t *Table) accept(h *Half, p *decode.Packet, dir Direction, end uint32) {
 	}
 }
 
-// bare handles a segment that takes no sequence space. Met in mid-stream it
-// tells about where the stream is: a keep-alive stands one before.
-func (h *Half) bare(p *decode.Packet) {
-	h.bareStamp(p)
-	if h.bits&(halfSeen|halfSupposed) == halfSeen {
-		return
-	}
-	h.bits |= halfSeen | halfSupposed
-	h.nxt, h.iss = p.Seq, p.Seq-1
-}
-
 // begin places the first segment of a direction that takes sequence space.
-func (h *Half) begin(p *decode.Packet, end uint32) {
+func (f Flow) begin(h *Half, p *decode.Packet, dir Direction, end uint32) {
 	if h.bits&halfISS == 0 {
-		h.iss = p.Seq - 1
+		f.iss[dir] = p.Seq - 1
 	}
 	h.nxt = end
 	h.bits = h.bits&^halfSupposed | halfSeen
@@ -135,7 +130,7 @@ func (t *Table) behind(f Flow, h, other *Half, p *decode.Packet, dir Direction, 
 		return
 	}
 	opened, filled := t.fillHole(h, p.Seq, end, p.Time)
-	if !filled && h.bits&halfISS == 0 && int32(end-h.iss-1) <= 0 {
+	if !filled && h.bits&halfISS == 0 && int32(end-f.iss[dir]-1) <= 0 {
 		// Before the first byte seen of a flow met in mid-stream.
 		opened, filled = f.Start, p.Time-f.Start < f.reordering()
 	}

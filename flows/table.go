@@ -181,8 +181,11 @@ func (t *Table) Hot(index uint32) *Hot { return &t.hot[index] }
 // Hash of a key. Both directions of a connection have the same key.
 func (t *Table) Hash(k *Key) uint64 { return t.hasher.key(k) }
 
-// HashOf returns the hash of the key of a TCP segment, which needs not be made for it.
-func (t *Table) HashOf(p *decode.Packet, scope uint32) uint64 { return t.hasher.packet(p, scope) }
+// HashOf returns the hash of the key of a TCP segment of that direction, which needs
+// not be made for it.
+func (t *Table) HashOf(p *decode.Packet, scope uint32, dir Direction) uint64 {
+	return t.hasher.packet(p, scope, dir)
+}
 
 // Touch loads what a look-up of hash will read first, so that the loads of a
 // batch overlap. The result only keeps the compiler from dropping the load.
@@ -241,7 +244,7 @@ func (t *Table) find(k *Key, hash uint64) uint32 {
 		if word == 0 {
 			return 0
 		}
-		if uint32(word>>32) == tag && t.hot[uint32(word)].Key.equal(k) {
+		if uint32(word>>32) == tag && t.hot[uint32(word)].hash == hash && t.cold[uint32(word)].Key.equal(k) {
 			return uint32(word)
 		}
 	}
@@ -261,7 +264,7 @@ func (t *Table) insert(k *Key, hash uint64) uint32 {
 	} else {
 		r = t.fresh()
 	}
-	t.hot[r].Key = *k
+	t.hot[r].hash, t.cold[r].Key = hash, *k
 	t.entries++
 	t.place(uint64(uint32(hash>>32))<<32 | uint64(r))
 	return r
@@ -338,9 +341,8 @@ func (t *Table) remove(r uint32) {
 	t.unlink(f)
 	t.dropHoles(&f.Half[Up])
 	t.dropHoles(&f.Half[Down])
-	hash := t.Hash(&f.Key)
-	want := uint64(uint32(hash>>32))<<32 | uint64(r)
-	at := uint32(hash>>32) & t.mask
+	want := f.hash>>32<<32 | uint64(r)
+	at := uint32(f.hash>>32) & t.mask
 	for t.index[at] != want {
 		at = (at + 1) & t.mask
 	}

@@ -92,14 +92,15 @@ func TestTrainMean(t *testing.T) {
 // without, until nothing has been heard of the first for a second.
 func TestTrainPlaces(t *testing.T) {
 	s := newScene(t, 16)
-	one, two := Hot{Key: s.key}, Hot{Key: s.key}
+	one, two, key := Hot{hash: s.tab.Hash(&s.key)}, Hot{}, s.key
 	of := func(f *Hot, dir Direction) (*train, uint32) {
-		s.tab.hash = s.tab.Hash(&f.Key)
+		s.tab.hash = f.hash
 		return s.tab.train(dir)
 	}
 	place, tag := of(&one, Up)
 	for {
-		two.Key.SubscriberPort++
+		key.SubscriberPort++
+		two.hash = s.tab.Hash(&key)
 		if c, other := of(&two, Up); c == place && other != tag {
 			break
 		}

@@ -31,25 +31,25 @@ const allDone = 1 << 31
 func reportedIn(f *flows.Hot) uint32 { return f.Reported &^ allDone }
 
 // reported is what Reported becomes when that of this minute is done.
-func (s *shard) reported(f *flows.Hot) uint32 {
-	if f.Key.ServerPort != portDNS {
+func (s *shard) reported(k *flows.Key) uint32 {
+	if k.ServerPort != portDNS {
 		return allReported(s.minute)
 	}
 	return s.minute
 }
 
-// present notes, a little later, that the flow's ends are there.
-func (a *partition) present(f *flows.Hot) {
+// present notes, a little later, that the ends of the flow f, whose key is k, are there.
+func (a *partition) present(f *flows.Hot, k *flows.Key) {
 	s := a.shard
 	if s.arrived == len(s.arrivals) {
 		s.welcome()
 	}
-	f.Reported = s.reported(f)
+	f.Reported = s.reported(k)
 	seed := s.engine.cfg.Seed
 	v := &s.arrivals[s.arrived]
-	v.subscriber = mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^seed, uint64(f.Key.Scope))
-	v.mark = fingerprint(seed, f.Key.Server)
-	v.server, v.partition, v.class = f.Key.Server, uint8(a.number), f.Class
+	v.subscriber = mix(subscriberKey(k.Scope, k.Subscriber)^seed, uint64(k.Scope))
+	v.mark = fingerprint(seed, k.Server)
+	v.server, v.partition, v.class = k.Server, uint8(a.number), f.Class
 	v.silent = f.Half[flows.Up].Packets == 0 || f.Half[flows.Down].Packets == 0
 	s.arrived++
 }

@@ -52,12 +52,12 @@ func (a *partition) opened(r uint32, f flows.Flow) {
 		a.shard.hurried++
 		a.drainOne()
 	}
-	a.late.push(lateFlow{f.Start, r, lateMark(mapKey(f.Hot))})
+	a.late.push(lateFlow{f.Start, r, lateMark(mapKey(f.Cold))})
 }
 
 // held returns what the map holds for the flow.
 func (a *partition) held(f flows.Flow) dnsmap.EntryID {
-	k := mapKey(f.Hot)
+	k := mapKey(f.Cold)
 	return a.dns.FindHash(k, a.dns.Hash(k))
 }
 
@@ -66,7 +66,7 @@ func (a *partition) held(f flows.Flow) dnsmap.EntryID {
 // map had nothing for it before, there is nothing now.
 func mayBeHeld(f flows.Flow) bool { return f.Naming&(namingLate|namingHeld) != namingLate }
 
-func mapKey(f *flows.Hot) dnsmap.Key {
+func mapKey(f *flows.Cold) dnsmap.Key {
 	return dnsmap.Key{Subscriber: subscriberKey(f.Key.Scope, f.Key.Subscriber), Scope: f.Key.Scope, Server: dnsmap.Addr(f.Key.Server)}
 }
 
@@ -186,7 +186,7 @@ func (a *partition) judge(r uint32, f flows.Flow) {
 	if evidence == classify.EvidenceNone && f.Naming&namingLate != 0 {
 		f.Naming |= namingJudged
 		if f.Tunnel == decode.TunnelNone { // settle counts what tunnelled would
-			f.Reported = a.shard.reported(f.Hot)
+			f.Reported = a.shard.reported(&f.Key)
 		}
 		return
 	}
@@ -250,7 +250,7 @@ func (a *partition) settle(r uint32, f flows.Flow, name dnsmap.NameID, evidence 
 		a.shard.apnClasses[f.APN][class].settled(f)
 	}
 	a.shard.named[class][evidence]++
-	a.present(f.Hot)
+	a.present(f.Hot, &f.Key)
 	a.serving.follow(r, class)
 }
 

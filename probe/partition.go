@@ -97,7 +97,7 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 func (a *partition) segment(r uint32, p *decode.Packet, scope uint32, dir flows.Direction, hash uint64, apn uint8) {
 	r, ev := a.flows.Take(r, p, scope, dir, hash)
 	if f := a.flows.Hot(r); f.Reported^allReported(a.shard.minute)|uint32(p.Tunnel|f.Tunnel) != 0 {
-		a.counted(r, p, dir, ev, apn)
+		a.counted(r, p, scope, dir, ev, apn)
 	}
 }
 
@@ -105,8 +105,8 @@ func (a *partition) segment(r uint32, p *decode.Packet, scope uint32, dir flows.
 // where Reported is allReported outside of tunnels.
 //
 //go:noinline
-func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev flows.Event, apn uint8) {
-	f := a.flows.Hot(r)
+func (a *partition) counted(r uint32, p *decode.Packet, scope uint32, dir flows.Direction, ev flows.Event, apn uint8) {
+	f := a.flows.Flow(r)
 	if p.Tunnel != decode.TunnelNone {
 		a.shard.apns[apn].count(p, dir, ev)
 	}
@@ -115,21 +115,22 @@ func (a *partition) counted(r uint32, p *decode.Packet, dir flows.Direction, ev 
 		if encryptedDNS(f.Key.Server, f.Key.ServerPort) {
 			a.shard.encryptedDNS++
 		}
-		a.opened(r, a.flows.Flow(r))
+		a.opened(r, f)
 	}
+	key := flows.KeyOf(p, scope, dir) // which the flow has in a line that is not at hand
 	if !f.Settled() {
-		a.unsettled(r, a.flows.Flow(r), p, ev)
+		a.unsettled(r, f, p, ev)
 	} else {
-		if reportedIn(f) != a.shard.minute {
-			a.present(f)
-			a.serving.resume(r, a.flows.Flow(r), dir, ev)
+		if reportedIn(f.Hot) != a.shard.minute {
+			a.present(f.Hot, &key)
+			a.serving.resume(r, f, dir, ev)
 		}
 		if f.Tunnel != decode.TunnelNone {
 			a.shard.apnClasses[f.APN][f.Class].count(p, dir, ev)
 		}
 	}
-	if f.Key.ServerPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
-		a.dnsSegment(a.flows.Flow(r), p)
+	if key.ServerPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
+		a.dnsSegment(f, p)
 	}
 }
 

@@ -14,11 +14,11 @@ func TestAllReported(t *testing.T) {
 	a := &partition{shard: s}
 	for _, server := range []uint16{443, portDNS} {
 		for _, tunnel := range []decode.Tunnel{decode.TunnelNone, decode.TunnelGTP} {
-			f := &flows.Hot{Key: flows.Key{ServerPort: server}, Tunnel: tunnel}
+			f := &flows.Hot{Tunnel: tunnel}
 			if f.Reported == allReported(0) {
 				t.Error("a flow that was not settled yet has nothing left to do")
 			}
-			a.present(f)
+			a.present(f, &flows.Key{ServerPort: server})
 			for _, minute := range []uint32{s.minute - 1, s.minute, s.minute + 1} {
 				want := minute == s.minute && server != portDNS
 				if got := f.Reported == allReported(minute); got != want {

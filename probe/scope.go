@@ -361,7 +361,7 @@ func (c *APNClassCounters) settled(f flows.Flow) {
 	c.SYNACK += uint64(f.SYNACKs)
 	c.RST += uint64(f.RSTs)
 	for d := range c.Bytes {
-		c.Bytes[d] += f.Half[d].Bytes
+		c.Bytes[d] += f.Bytes(flows.Direction(d))
 	}
 }
 

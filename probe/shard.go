@@ -139,7 +139,7 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 		tables[i%group] = s.tables[it.partition()%partitions]
 		hashes[i] = 0 // whatever is touched for an answer is as good as any
 		if it.work() != workDNS {
-			hashes[i] = tables[i%group].HashOf(&packets[it.packet()], it.scope())
+			hashes[i] = tables[i%group].HashOf(&packets[it.packet()], it.scope(), flows.Direction(it.work()))
 		}
 	}
 	// Loops of a few instructions, so that the processor has many of their
@@ -166,7 +166,7 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 			continue
 		}
 		f, dir := hot[i%group], flows.Direction(it.work())
-		ev, ok := tables[i%group].Continue(f, p, it.scope(), dir, hashes[i])
+		ev, ok := tables[i%group].Continue(f, p, dir, hashes[i])
 		switch {
 		case !ok:
 			r := found[i]
@@ -175,7 +175,7 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 			}
 			s.partition(it).segment(r, p, it.scope(), dir, hashes[i], it.apn())
 		case f.Reported != done:
-			s.partition(it).counted(found[i], p, dir, ev, it.apn())
+			s.partition(it).counted(found[i], p, it.scope(), dir, ev, it.apn())
 		case p.Tunnel|f.Tunnel != decode.TunnelNone:
 			s.tunnelled(f, p, dir, ev, it.apn())
 		}
