@@ -201,7 +201,7 @@ func BenchmarkAdvance(b *testing.B) {
 	for b.Loop() {
 		now += second
 		for r := uint32(1 + now/second%300); r < t.used; r += 300 {
-			t.hot[r].Last, t.hot[r].spoke = now, uint32(now/second)
+			t.slab.hot[r].Last, t.slab.hot[r].spoke = now, uint32(now/second)
 		}
 		t.Advance(now)
 	}

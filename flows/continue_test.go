@@ -50,8 +50,8 @@ func (w twins) compare() {
 		t.Fatal("the holes are others")
 	}
 	for r := range a.used {
-		if a.hot[r] != b.hot[r] || a.cold[r] != b.cold[r] {
-			t.Fatalf("record %d\n%+v %+v by the rules\n%+v %+v the short way, after\n%+v", r, a.hot[r], a.cold[r], b.hot[r], b.cold[r], w.rules.last)
+		if a.slab.hot[r] != b.slab.hot[r] || a.slab.cold[r] != b.slab.cold[r] {
+			t.Fatalf("record %d\n%+v %+v by the rules\n%+v %+v the short way, after\n%+v", r, a.slab.hot[r], a.slab.cold[r], b.slab.hot[r], b.slab.cold[r], w.rules.last)
 		}
 	}
 }

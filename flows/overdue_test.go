@@ -71,7 +71,7 @@ func TestOverdue(t *testing.T) {
 	if s.port(1); s.record() == 0 {
 		s.port(2)
 	}
-	if r := s.record(); s.tab.Len() != 16 || r == 0 || s.tab.hot[r].Half[Up].Packets != 1 {
+	if r := s.record(); s.tab.Len() != 16 || r == 0 || s.tab.slab.hot[r].Half[Up].Packets != 1 {
 		t.Errorf("the flow that is not overdue had to go")
 	}
 	s.check()

@@ -412,7 +412,7 @@ func checkTable(t *Table) error {
 	seen := make(map[uint32]string, t.entries)
 	walk := func(name string, head uint32, tail *uint32, want state) error {
 		prev := uint32(0)
-		for r := head; r != 0; r = t.cold[r].next {
+		for r := head; r != 0; r = t.slab.cold[r].next {
 			f := t.Flow(r)
 			if old, ok := seen[r]; ok {
 				return fmt.Errorf("record %d is in %s and in %s", r, old, name)
@@ -444,9 +444,9 @@ func checkTable(t *Table) error {
 		if err := walk("slot "+strconv.Itoa(i), head, nil, stateOpen); err != nil {
 			return err
 		}
-		for r := head; r != 0; r = t.cold[r].next {
-			if int(t.cold[r].slot) != i {
-				return fmt.Errorf("record %d in slot %d thinks it is in %d", r, i, t.cold[r].slot)
+		for r := head; r != 0; r = t.slab.cold[r].next {
+			if int(t.slab.cold[r].slot) != i {
+				return fmt.Errorf("record %d in slot %d thinks it is in %d", r, i, t.slab.cold[r].slot)
 			}
 		}
 	}
@@ -454,9 +454,9 @@ func checkTable(t *Table) error {
 		return fmt.Errorf("%d records in lists, %d entries", len(seen), t.entries)
 	}
 	free := 0
-	for r := t.free; r != 0; r = t.cold[r].next {
-		if t.hot[r].state != stateFree || seen[r] != "" {
-			return fmt.Errorf("record %d on the free list has state %d", r, t.hot[r].state)
+	for r := t.free; r != 0; r = t.slab.cold[r].next {
+		if t.slab.hot[r].state != stateFree || seen[r] != "" {
+			return fmt.Errorf("record %d on the free list has state %d", r, t.slab.hot[r].state)
 		}
 		free++
 		if free > int(t.used) {
@@ -473,8 +473,8 @@ func checkTable(t *Table) error {
 		}
 		words++
 		r := uint32(w)
-		hash := t.Hash(&t.cold[r].Key)
-		if seen[r] == "" || uint32(hash>>32) != uint32(w>>32) || t.find(&t.cold[r].Key, hash) != r {
+		hash := t.Hash(&t.slab.cold[r].Key)
+		if seen[r] == "" || uint32(hash>>32) != uint32(w>>32) || t.find(&t.slab.cold[r].Key, hash) != r {
 			return fmt.Errorf("index word %x: record %d is not found by its key", w, r)
 		}
 	}
@@ -487,8 +487,8 @@ func checkTable(t *Table) error {
 func checkHoles(t *Table, live map[uint32]string) error {
 	owner := map[uint16]uint32{}
 	for r := range live {
-		for d := range t.hot[r].Half {
-			h := &t.hot[r].Half[d]
+		for d := range t.slab.hot[r].Half {
+			h := &t.slab.hot[r].Half[d]
 			if h.holes == 0 {
 				continue
 			}

@@ -226,8 +226,8 @@ func (t *Table) wrapped(f *Hot, p *decode.Packet, dir Direction) {
 func (t *Table) coldOf(f *Hot) *Cold {
 	tag := uint32(t.hash >> 32)
 	for at := tag & t.mask; ; at = (at + 1) & t.mask {
-		if word := t.index[at]; uint32(word>>32) == tag && &t.hot[uint32(word)] == f {
-			return &t.cold[uint32(word)]
+		if word := t.index[at]; uint32(word>>32) == tag && &t.slab.hot[uint32(word)] == f {
+			return &t.slab.cold[uint32(word)]
 		}
 	}
 }

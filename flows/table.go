@@ -69,49 +69,43 @@ type Config struct {
 // and what is large stands elsewhere, or the tables, pages each, would have those
 // lines in the same few sets of the cache.
 type Table struct {
-	entries int
+	mayEnd int // flows that this Advance may still end
 
-	cfg    Config
-	hasher hasher
-	hash   uint64 // of the segment at hand
-	hot    []Hot  // of the slab, those of other tables included
+	cfg      Config
+	hasher   hasher
+	hash     uint64 // of the segment at hand
+	slab     *Slab  // where the records lie, those of other tables too
+	halfOpen list
+	closed   list
 
 	index   []uint64 // tag<<32 | record, 0 is empty
 	second  packetSecond
 	mask    uint32
 	skipRTT bool
+	loss    Event // what the segment at hand was counted as
 	trains  *[trainSlots]train
 
-	free uint32 // head of the free list, linked by next
-	used uint32 // records ever taken, and one
-
+	entries  int
+	free     uint32 // head of the free list, linked by next
+	used     uint32 // records ever taken, and one
 	wheel    *[wheelSlots + 1]uint32
 	wheelNow int64 // the second up to which the wheel has turned: the table's clock
 	wheelMin int64 // no flow is due before this second
 	advanced int64 // the second to which Advance came last
-	mayEnd   int   // flows that this Advance may still end
-	halfOpen list
-	closed   list
-
-	cold []Cold // likewise
-	slab *Slab
-	runs []uint32 // the first of each run of records that is the table's
-
-	holes     []holeList
-	freeHoles uint16
-	usedHoles uint16
-	loss      Event // what the segment at hand was counted as
-
 	// Evicted counts flows that had to go because the table was full.
 	Evicted uint64
 	// HolesDropped counts holes that were forgotten because a list or the
 	// pool of lists was full.
 	HolesDropped uint64
 
+	runs []uint32 // the first of each run of records that is the table's
+
+	holes     []holeList
+	freeHoles uint16
+	usedHoles uint16
+
 	// reserve is arena.MakeDense; tests let it fail.
 	reserve func(n int) ([]uint64, error)
-
-	_ [16]byte // makes it whole lines, so that the next table begins with one
 }
 
 // list is a queue of flows, oldest first, linked by prev and next.
@@ -153,7 +147,6 @@ func (t *Table) enlist() (err error) {
 			return err
 		}
 	}
-	t.hot, t.cold = t.slab.hot, t.slab.cold
 	t.runs = make([]uint32, 0, (t.cfg.Flows+run-1)/run)
 	return t.slab.promise(t.cfg.Flows)
 }
@@ -165,7 +158,7 @@ func (t *Table) Free() error {
 	if t.cfg.Slab == nil && t.slab != nil {
 		err = errors.Join(err, t.slab.Free())
 	}
-	t.slab, t.hot, t.cold, t.holes, t.index = nil, nil, nil, nil, nil
+	t.slab, t.holes, t.index = nil, nil, nil
 	return err
 }
 
@@ -173,10 +166,10 @@ func (t *Table) Free() error {
 func (t *Table) Len() int { return t.entries }
 
 // Flow returns the flow at index, which stays where it is until OnEnd.
-func (t *Table) Flow(index uint32) Flow { return Flow{&t.hot[index], &t.cold[index]} }
+func (t *Table) Flow(index uint32) Flow { return Flow{&t.slab.hot[index], &t.slab.cold[index]} }
 
 // Hot returns what every segment needs of the flow at index.
-func (t *Table) Hot(index uint32) *Hot { return &t.hot[index] }
+func (t *Table) Hot(index uint32) *Hot { return &t.slab.hot[index] }
 
 // Hash of a key. Both directions of a connection have the same key.
 func (t *Table) Hash(k *Key) uint64 { return t.hasher.key(k) }
@@ -244,7 +237,7 @@ func (t *Table) find(k *Key, hash uint64) uint32 {
 		if word == 0 {
 			return 0
 		}
-		if uint32(word>>32) == tag && t.hot[uint32(word)].hash == hash && t.cold[uint32(word)].Key.equal(k) {
+		if uint32(word>>32) == tag && t.slab.hot[uint32(word)].hash == hash && t.slab.cold[uint32(word)].Key.equal(k) {
 			return uint32(word)
 		}
 	}
@@ -259,12 +252,12 @@ func (t *Table) insert(k *Key, hash uint64) uint32 {
 	}
 	r := t.free
 	if r != 0 {
-		t.free = t.cold[r].next
-		t.hot[r], t.cold[r] = Hot{}, Cold{}
+		t.free = t.slab.cold[r].next
+		t.slab.hot[r], t.slab.cold[r] = Hot{}, Cold{}
 	} else {
 		r = t.fresh()
 	}
-	t.hot[r].hash, t.cold[r].Key = hash, *k
+	t.slab.hot[r].hash, t.slab.cold[r].Key = hash, *k
 	t.entries++
 	t.place(uint64(uint32(hash>>32))<<32 | uint64(r))
 	return r
@@ -559,7 +552,7 @@ func (t *Table) wait(r uint32, f *Cold, slot uint16) {
 	f.slot = slot
 	f.prev, f.next = 0, *head
 	if f.next != 0 {
-		t.cold[f.next].prev = r
+		t.slab.cold[f.next].prev = r
 	}
 	*head = r
 }
@@ -579,7 +572,7 @@ func (t *Table) link(r uint32, f Flow) {
 func (t *Table) push(l *list, r uint32, f *Cold) {
 	f.prev, f.next = l.tail, 0
 	if l.tail != 0 {
-		t.cold[l.tail].next = r
+		t.slab.cold[l.tail].next = r
 	} else {
 		l.head = r
 	}
@@ -601,12 +594,12 @@ func (t *Table) unlink(f Flow) {
 // pull is the contrary of push.
 func (t *Table) pull(l *list, f *Cold) {
 	if f.prev != 0 {
-		t.cold[f.prev].next = f.next
+		t.slab.cold[f.prev].next = f.next
 	} else {
 		l.head = f.next
 	}
 	if f.next != 0 {
-		t.cold[f.next].prev = f.prev
+		t.slab.cold[f.next].prev = f.prev
 	} else {
 		l.tail = f.prev
 	}
@@ -615,12 +608,12 @@ func (t *Table) pull(l *list, f *Cold) {
 // leave is the contrary of wait.
 func (t *Table) leave(f *Cold) {
 	if f.prev != 0 {
-		t.cold[f.prev].next = f.next
+		t.slab.cold[f.prev].next = f.next
 	} else {
 		t.wheel[f.slot] = f.next
 	}
 	if f.next != 0 {
-		t.cold[f.next].prev = f.prev
+		t.slab.cold[f.next].prev = f.prev
 	}
 }
 

@@ -203,7 +203,7 @@ func TestIndex(t *testing.T) {
 			return
 		}
 		r := tab.insert(&k, poor(&k))
-		tab.hot[r].state = stateHalfOpen
+		tab.slab.hot[r].state = stateHalfOpen
 		tab.link(r, tab.Flow(r))
 		in[p] = r
 	}
@@ -220,8 +220,8 @@ func TestIndex(t *testing.T) {
 		}
 		tab.unplace(at)
 		tab.unlink(tab.Flow(r))
-		tab.hot[r].state = stateFree
-		tab.cold[r].next = tab.free
+		tab.slab.hot[r].state = stateFree
+		tab.slab.cold[r].next = tab.free
 		tab.free = r
 		tab.entries--
 	}
@@ -406,7 +406,7 @@ func TestEvictionOrder(t *testing.T) {
 	gone := func() string {
 		var left [16]bool
 		for r := uint32(1); r < s.tab.used; r++ {
-			if p := s.tab.cold[r].Key.SubscriberPort; p < 16 {
+			if p := s.tab.slab.cold[r].Key.SubscriberPort; p < 16 {
 				left[p] = true
 			}
 		}
@@ -483,11 +483,11 @@ func TestEvictionAmongTheBusy(t *testing.T) {
 	for i := range 100 {
 		s.port(uint16(i)).data(Up, 5, seq(6))
 	}
-	slot := s.tab.cold[1].slot
+	slot := s.tab.slab.cold[1].slot
 	s.port(1000).data(Up, 5, seq(1))
 	moved := 0
 	for r := uint32(1); r < s.tab.used; r++ {
-		if s.tab.cold[r].slot != slot {
+		if s.tab.slab.cold[r].slot != slot {
 			moved++
 		}
 	}
