@@ -60,17 +60,15 @@ func bucketOf(v float64) int {
 		return 0
 	}
 	// v = frac × 2^exp, frac in [0.5, 1): by its bits (IEEE 754), because a
-	// search would be guessed wrong more often than not. A subnormal number is
-	// far below the first bucket.
-	word := math.Float64bits(v)
+	// search would be guessed wrong more often than not. The number before v stands
+	// for it: so one on a bound is below that, and a frac of exactly one half, the
+	// upper bound of the octave below, is in that octave. A subnormal number is far
+	// below the first bucket.
+	word := math.Float64bits(v) - 1
 	exp, mantissa := int(word>>mantissaBits)-exponentBias, word&(1<<mantissaBits-1)
 	i := int(firstBound[mantissa>>(mantissaBits-firstBits)])
-	if mantissa > boundMantissas[i] {
+	if mantissa >= boundMantissas[i%histogramOctaves] {
 		i++
-	}
-	// frac of exactly one half is the upper bound of the octave below.
-	if mantissa == 0 {
-		exp, i = exp-1, histogramOctaves-1
 	}
 	at := (exp-1-HistogramMin)*histogramOctaves + i + 1
 	return min(max(at, 0), HistogramBuckets-1)

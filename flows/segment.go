@@ -44,10 +44,12 @@ func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, ha
 	if key := KeyOf(p, scope, dir); f.state == stateFree || !f.Key.equal(&key) {
 		return t.Segment(p, &key, dir, hash)
 	}
-	if why := t.succeeded(f, p, dir); why != NotEnded {
-		key := f.Key
-		t.end(r, why)
-		return t.open(p, &key, dir, hash)
+	if p.Flags&decode.SYN != 0 || p.Time-f.Last > t.timeout(f.Hot) {
+		if why := t.succeeded(f, p, dir); why != NotEnded {
+			key := f.Key
+			t.end(r, why)
+			return t.open(p, &key, dir, hash)
+		}
 	}
 	return r, t.add(r, f, p, dir, hash)
 }
