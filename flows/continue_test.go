@@ -170,6 +170,40 @@ func TestContinueLeaves(t *testing.T) {
 	}
 }
 
+// TestTake: a segment that Continue leaves is counted in its own flow, whatever has
+// become of the record in which the group's look-up found that.
+func TestTake(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before func(s *scene)
+		want   Event // of Continue
+		moved  bool
+	}{
+		{"is still there", func(s *scene) {}, Known, false},
+		{"is closed", func(s *scene) { s.rst(Down) }, Known, false},
+		{"was ended, and begins anew", func(s *scene) { s.tab.Shutdown(s.now) }, Known, false},
+		{"has another record by now", func(s *scene) { s.port(2).open().tab.Shutdown(s.now); s.port(1).open() }, Known, true},
+		{"has left its record to another", func(s *scene) { s.tab.Shutdown(s.now); s.port(2).open().port(1) }, 0, true},
+	} {
+		s := newScene(t, 16).port(1).open().data(Up, 10)
+		r, p, hash := s.record(), s.last, s.tab.Hash(&s.key)
+		p.Flags |= decode.FIN
+		c.before(s)
+		ev, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Up, hash)
+		if ok || ev != c.want {
+			t.Errorf("the flow %s: Continue says %v, %v", c.name, ev, ok)
+		}
+		found := r
+		if ev != Known {
+			found = 0
+		}
+		got, _ := s.tab.Take(found, &p, s.key.Scope, Up, hash)
+		if got != s.record() || (got != r) != c.moved || s.tab.Flow(got).FINs != 1 {
+			t.Errorf("the flow %s: counted in record %d, its own is %d, was %d", c.name, got, s.record(), r)
+		}
+	}
+}
+
 // The short way is a shortcut, whatever is played.
 func FuzzContinue(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 1, 129, 3, 2, 1, 0, 3, 1, 100, 3, 129, 90, 131, 1, 1, 2, 129, 0, 6, 1, 0, 6, 129, 0})
