@@ -45,15 +45,20 @@ func (s *seeds) check(k Key) uint32 {
 	return uint32(fold(a^s[6], b^s[4]) >> 32)
 }
 
+// bytes takes eight at a time. What is left is the last eight, of which some may have
+// been taken already; only less than eight are gathered one by one.
 func (s *seeds) bytes(b []byte) uint64 {
 	h := s[0] ^ uint64(len(b))
-	for len(b) >= 8 {
-		h = fold(h^binary.LittleEndian.Uint64(b), s[1])
-		b = b[8:]
-	}
 	var tail uint64
-	for i, c := range b {
-		tail |= uint64(c) << (8 * i)
+	if n := len(b); n >= 8 {
+		tail = binary.LittleEndian.Uint64(b[n-8:])
+		for ; len(b) > 8; b = b[8:] {
+			h = fold(h^binary.LittleEndian.Uint64(b), s[1])
+		}
+	} else {
+		for i, c := range b {
+			tail |= uint64(c) << (8 * i)
+		}
 	}
 	return fold(fold(h^tail, s[2]), s[3])
 }

@@ -396,8 +396,9 @@ func (a *partition) drainOne() bool {
 // come: a second one must not rename them.
 func (a *partition) answered(k dnsmap.Key) {
 	mark := lateMark(k)
-	for at := a.late.head; at != a.late.tail; at++ {
-		l := a.late.at(at)
+	ring, tail := a.late.ring, a.late.tail
+	for at := a.late.head; at != tail; at++ {
+		l := &ring[at&uint32(len(ring)-1)]
 		if l.subscriber != mark {
 			continue
 		}

@@ -92,11 +92,13 @@ func (s *presence) seen(mark uint64, class uint8, minute uint32) bool {
 	mark = mix(mark, uint64(class))
 	slot := s.find(mark, class)
 	if slot.class == 0 {
-		if s.n*4 > len(s.slots)*3 && !s.grow() && !s.shed(minute) {
-			s.Refused++
-			return true
+		if s.n*4 > len(s.slots)*3 {
+			if !s.grow() && !s.shed(minute) {
+				s.Refused++
+				return true
+			}
+			slot = s.find(mark, class)
 		}
-		slot = s.find(mark, class)
 		*slot = presenceSlot{mark, minute, class}
 		s.n++
 		s.Ever[class]++
