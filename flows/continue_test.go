@@ -189,7 +189,7 @@ func TestTake(t *testing.T) {
 		r, p, hash := s.record(), s.last, s.tab.Hash(&s.key)
 		p.Flags |= decode.FIN
 		c.before(s)
-		ev, ok := s.tab.Continue(s.tab.Hot(r), &p, s.key.Scope, Up, hash)
+		ev, ok := s.tab.Continue(s.tab.Hot(r), &p, Up, hash)
 		if ok || ev != c.want {
 			t.Errorf("the flow %s: Continue says %v, %v", c.name, ev, ok)
 		}

@@ -30,7 +30,9 @@ const lateAnswers = second
 
 // opened takes the evidence of DNS for a new flow, as of its first packet.
 func (a *partition) opened(r uint32, f flows.Flow) {
-	held := a.held(f)
+	k := mapKey(f.Cold)
+	hash := a.dns.Hash(k)
+	held := a.dns.FindHash(k, hash)
 	name, answered, state := a.dns.At(held, f.Start)
 	if state != dnsmap.None {
 		a.keepAnswer(f, name, answered)
@@ -45,14 +47,15 @@ func (a *partition) opened(r uint32, f flows.Flow) {
 		}
 	}
 	f.Naming |= namingLate
-	if held != 0 {
-		f.Naming |= namingHeld
-	}
 	if a.late.full() {
 		a.shard.hurried++
 		a.drainOne()
 	}
-	a.late.push(lateFlow{f.Start, r, lateMark(mapKey(f.Cold))})
+	a.late.push(lateFlow{f.Start, r, lateMark(k)}, hash)
+	if held != 0 {
+		f.Naming |= namingHeld
+		a.late.held = a.late.tail
+	}
 }
 
 // held returns what the map holds for the flow.
@@ -343,7 +346,27 @@ type lateQueue struct {
 	head, tail uint32
 	most       int // flows; beyond, the oldest waits no longer
 	left       int // of lateShare in this step
+
+	// held is behind the last flow that may be one of namingHeld.
+	held uint32
+	// marks have the keys of all flows that wait: the one that young is has those from
+	// turned on, the other one those before.
+	marks  [2]lateMarks
+	young  int
+	turned uint32
 }
+
+// lateMarks is a set of keys by their hashes, large enough that with some hundred
+// flows in it, those of a partition at a million packets a second, it seems to hold few
+// others.
+type lateMarks [64]uint64
+
+func (m *lateMarks) add(hash uint64) { m[hash>>6%uint64(len(m))] |= 1 << (hash % 64) }
+
+func (m *lateMarks) has(hash uint64) bool { return m[hash>>6%uint64(len(m))]>>(hash%64)&1 != 0 }
+
+// lateTurn is the least number of flows between two turns of the marks.
+const lateTurn = 64
 
 // lateShare is one in how many of those that may wait are settled in a step of a
 // tenth of a second: more than come to the end of their second in it, so that only
@@ -354,16 +377,32 @@ func (q *lateQueue) step() { q.left = max(q.most/lateShare, 1) }
 
 func (q *lateQueue) at(i uint32) *lateFlow { return &q.ring[i&uint32(len(q.ring)-1)] }
 
-func (q *lateQueue) push(l lateFlow) {
+func (q *lateQueue) push(l lateFlow, hash uint64) {
 	if int(q.tail-q.head) == len(q.ring) {
 		next := make([]lateFlow, max(2*len(q.ring), firstSlots))
 		for i := range q.tail - q.head {
 			next[i] = *q.at(q.head + i)
 		}
+		q.turned, q.held = q.turned-q.head, q.held-q.head
 		q.ring, q.head, q.tail = next, 0, q.tail-q.head
 	}
 	*q.at(q.tail) = l
 	q.tail++
+	if q.tail-q.turned > lateTurn && int32(q.head-q.turned) >= 0 {
+		q.young ^= 1
+		q.marks[q.young] = lateMarks{}
+		q.turned = q.tail - 1
+		if int32(q.held-q.head) < 0 {
+			q.held = q.head // or it would be ahead again after 2^31 flows
+		}
+	}
+	q.marks[q.young].add(hash)
+}
+
+// concerns reports whether an answer for the key with that hash may name a flow that
+// waits: one of that key, or one for which something was held already.
+func (q *lateQueue) concerns(hash uint64) bool {
+	return q.marks[0].has(hash) || q.marks[1].has(hash) || int32(q.held-q.head) > 0
 }
 
 func (q *lateQueue) full() bool { return int(q.tail-q.head) == q.most }
@@ -402,8 +441,13 @@ func (a *partition) answered(k dnsmap.Key) {
 		if l.subscriber != mark {
 			continue
 		}
-		if f, ok := a.waiting(l); ok && a.lateAnswer(f) {
+		f, ok := a.waiting(l)
+		switch {
+		case !ok:
+		case a.lateAnswer(f):
 			a.unblock(l.record, f)
+		case f.Naming&namingHeld != 0 && int32(at-a.late.held) >= 0:
+			a.late.held = at + 1
 		}
 	}
 }

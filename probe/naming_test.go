@@ -27,6 +27,7 @@ func (s *lookedUp) Next(b *capture.Batch) error {
 				f.Naming |= namingHeld
 			}
 		}
+		a.late.held = a.late.tail
 	}
 	return s.memory.Next(b)
 }
@@ -96,5 +97,45 @@ func TestAnswersOutOfStep(t *testing.T) {
 				t.Errorf("cascade %v: %d flows named by %s", cascade, seen[name], name)
 			}
 		}
+	}
+}
+
+// TestLateMarks: an answer concerns every flow of its key that waits, however the
+// queue grows and turns, and few of the others.
+func TestLateMarks(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, most := range []int{1, 3, 100, 300} {
+		q := lateQueue{most: 1 << 10}
+		var waiting []uint64
+		others := 0
+		for range 20_000 {
+			if hash := r.Uint64(); len(waiting) == 0 || len(waiting) < most && r.IntN(3) > 0 {
+				q.push(lateFlow{}, hash)
+				waiting = append(waiting, hash)
+			} else {
+				q.head++
+				waiting = waiting[1:]
+			}
+			for _, hash := range waiting {
+				if !q.concerns(hash) {
+					t.Fatalf("%d wait, of which one is not known", len(waiting))
+				}
+			}
+			if q.concerns(r.Uint64()) {
+				others++
+			}
+		}
+		if others > 20_000/4 {
+			t.Errorf("with %d flows that wait, %d of 20,000 keys that do not seem to", most, others)
+		}
+	}
+	q := lateQueue{most: 1 << 10}
+	q.push(lateFlow{}, 1)
+	q.held = q.tail
+	if !q.concerns(2) {
+		t.Error("an answer does not concern a flow for which something was held")
+	}
+	if q.head++; q.concerns(2) {
+		t.Error("an answer concerns a flow that waits no longer")
 	}
 }

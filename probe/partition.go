@@ -216,13 +216,16 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 	if named {
 		learned.keep(m.QName)
 	}
+	awaited := false
 	for i := range m.Answers {
 		if i > 0 && i%dnsmap.MaxTouch == 0 {
 			a.touchAnswers(k, m.Answers[i:])
 		}
 		answer := &m.Answers[i]
 		k.Server = answer.Addr
-		a.dns.InsertHash(k, s.answers[i%dnsmap.MaxTouch], name, now, answer.TTL)
+		hash := s.answers[i%dnsmap.MaxTouch]
+		a.dns.InsertHash(k, hash, name, now, answer.TTL)
+		awaited = awaited || a.late.concerns(hash)
 		s.dnsAddresses++
 		if !named {
 			continue
@@ -233,7 +236,9 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 			subscriber: asker, class: class,
 		})
 	}
-	a.answered(k)
+	if awaited {
+		a.answered(k)
+	}
 	a.names.Release(name)
 }
 
