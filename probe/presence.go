@@ -76,13 +76,14 @@ func (r *recent) touch(mark uint64, class uint8) uint64 {
 }
 
 func (s *presence) find(mark uint64, class uint8) *presenceSlot {
-	at := (mark >> 16) & s.mask
+	slots, mask := s.slots, s.mask
+	at := mark >> 16 & mask
 	for {
-		slot := &s.slots[at]
+		slot := &slots[at]
 		if slot.class == 0 || slot.mark == mark && slot.class == class {
 			return slot
 		}
-		at = (at + 1) & s.mask
+		at = (at + 1) & mask
 	}
 }
 
