@@ -236,13 +236,13 @@ func (r *replayed) Close() error           { return nil }
 // reaches other subscribers is another matter where there are several workers.
 var shared = []string{"--evidence", "sni,dns,dns-stale", "--subscriber-ids", "address", "--memory", "4G", "--apn", "internet"}
 
-// expected returns the counts that one engine has after the frames, when a few
-// seconds have passed.
-func expected(t *testing.T, list []capture.Frame) []string {
+// expected returns the counts that one engine with those flags has after the
+// frames, when a few seconds have passed.
+func expected(t *testing.T, flags []string, list []capture.Frame) []string {
 	t.Helper()
 	s, cmd := &settings{}, &cobra.Command{}
 	s.register(cmd)
-	if err := cmd.ParseFlags(shared); err != nil {
+	if err := cmd.ParseFlags(flags); err != nil {
 		t.Fatal(err)
 	}
 	rules, err := s.loadRules()
@@ -345,7 +345,7 @@ func againstAnalyze(t *testing.T, scenario, workers string) {
 	problem := make(chan error, 1)
 	go func() {
 		defer stop()
-		problem <- x.play(ctx, func() []string { return expected(t, x.tape.all()) })
+		problem <- x.play(ctx, func() []string { return expected(t, shared, x.tape.all()) })
 	}()
 	code := execute(ctx, append([]string{
 		"run", "--interface", "tap0,tap1", "--listen", "127.0.0.1:0", "--workers", workers, "--flows", file, "--ring", "64M",
