@@ -22,7 +22,8 @@ import (
 // many the kernel took.
 
 // loadFrames are frames of a size, of as many connections, that a sender goes
-// through again and again. They have sequence numbers that no receiver looks at.
+// through again and again. Each time a connection goes on: the same segment
+// again would be a repeat, which takes who reads it longer than it should.
 func loadFrames(n, size int) [][]byte {
 	frames := make([][]byte, n)
 	for i := range frames {
@@ -31,6 +32,22 @@ func loadFrames(n, size int) [][]byte {
 		frames[i] = ethernetFrame(0x800, p)
 	}
 	return frames
+}
+
+// Where the frames have the lower half of their subscriber's address, their
+// sequence number and their payload.
+const (
+	subscriberAt = 14 + 16 + 2
+	sequenceAt   = 14 + 20 + 4
+	payloadAt    = 14 + 20 + 20
+)
+
+// goOn makes of each frame the one that follows in its connection.
+func goOn(frames [][]byte) {
+	for _, f := range frames {
+		number := f[sequenceAt : sequenceAt+4]
+		binary.BigEndian.PutUint32(number, binary.BigEndian.Uint32(number)+uint32(len(f)-payloadAt))
+	}
 }
 
 // bulkSocket is a packet socket for sending past the queueing discipline.
@@ -82,6 +99,7 @@ func sendPaced(t *testing.T, name string, frames [][]byte, n, rate int) int {
 			t.Errorf("sendmmsg: %v", errno)
 			return sent
 		}
+		goOn(frames[at : at+int(k)])
 		sent += int(k)
 	}
 	return sent
@@ -143,21 +161,40 @@ const (
 
 // injectXDP has the kernel make frames out of one, as if the interface had
 // received them (xdpPass) or as if a program on it sent them (xdpTx). Their
-// subscribers are random.
+// subscribers are random, and each one's connection goes on.
 func injectXDP(t *testing.T, name string, verdict int32, frame []byte, n int) int {
 	t.Helper()
-	const address = 14 + 16 + 2 // the lower half of the destination
+	const subscribers = 1 << 12
+	sequence, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: subscribers})
+	if errors.Is(err, os.ErrPermission) {
+		t.Skip("no BPF maps here: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sequence.Close()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.XDP, License: "Apache-2.0",
 		Instructions: asm.Instructions{
 			asm.LoadMem(asm.R6, asm.R1, 0, asm.Word), // data
 			asm.LoadMem(asm.R2, asm.R1, 4, asm.Word), // data_end
 			asm.Mov.Reg(asm.R3, asm.R6),
-			asm.Add.Imm(asm.R3, address+2),
+			asm.Add.Imm(asm.R3, sequenceAt+4),
 			asm.JGT.Reg(asm.R3, asm.R2, "end"),
 			asm.FnGetPrandomU32.Call(),
-			asm.And.Imm(asm.R0, 0x0fff),
-			asm.StoreMem(asm.R6, address, asm.R0, asm.Half),
+			asm.And.Imm(asm.R0, subscribers-1),
+			asm.StoreMem(asm.R6, subscriberAt, asm.R0, asm.Half),
+			asm.StoreMem(asm.RFP, -4, asm.R0, asm.Word),
+			asm.LoadMapPtr(asm.R1, sequence.FD()),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, -4),
+			asm.FnMapLookupElem.Call(),
+			asm.JEq.Imm(asm.R0, 0, "end"),
+			asm.LoadMem(asm.R1, asm.R0, 0, asm.Word),
+			asm.Add.Imm(asm.R1, int32(len(frame)-payloadAt)),
+			asm.StoreMem(asm.R0, 0, asm.R1, asm.Word),
+			asm.HostTo(asm.BE, asm.R1, asm.Word),
+			asm.StoreMem(asm.R6, sequenceAt, asm.R1, asm.Word),
 			asm.Mov.Imm(asm.R0, verdict).WithSymbol("end"),
 			asm.Return(),
 		},
