@@ -49,12 +49,13 @@ func ip(t *testing.T, arguments string) {
 	}
 }
 
-// veth makes a pair of interfaces that are up.
+// veth makes a pair of interfaces that are up. Without addresses of its own, the
+// kernel says nothing by itself.
 func veth(t *testing.T, tap, far string) {
 	t.Helper()
 	ip(t, "link add "+tap+" type veth peer name "+far)
-	ip(t, "link set "+tap+" up")
-	ip(t, "link set "+far+" up")
+	ip(t, "link set "+tap+" addrgenmode none up")
+	ip(t, "link set "+far+" addrgenmode none up")
 }
 
 // sender sends frames on an interface.

@@ -189,6 +189,7 @@ func tcpreplay(t *testing.T, name string, frames [][]byte, n int) int {
 	if _, err := exec.LookPath("tcpreplay"); err != nil {
 		t.Skip("no tcpreplay: ", err)
 	}
+	stay(t)
 	w := little().pcap(magicNano, 65535, 1)
 	for i, f := range frames {
 		w.record(uint32(i), 0, string(f), uint32(len(f)))

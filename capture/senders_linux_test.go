@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -50,9 +51,26 @@ func goOn(frames [][]byte) {
 	}
 }
 
+// stay binds the test's thread, and what it starts, to one processor. What one end
+// of a pair sends, the other end receives on the sender's processor, or goes on
+// receiving where something was being received at that moment. If that is another
+// one, it has to share that with the reader: the queue of 256 frames between the
+// ends fills, and frames are lost that no capture has seen. (For the same reason
+// the ends have no addresses: what the kernel says comes from any processor.)
+// It also keeps frames in order.
+func stay(t *testing.T) {
+	t.Helper()
+	var one unix.CPUSet
+	one.Set(runtime.NumCPU() - 1)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // bulkSocket is a packet socket for sending past the queueing discipline.
 func bulkSocket(t *testing.T, name string) int {
 	t.Helper()
+	stay(t)
 	s := newSender(t, name)
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
 		t.Fatal(err)
@@ -164,6 +182,7 @@ const (
 // subscribers are random, and each one's connection goes on.
 func injectXDP(t *testing.T, name string, verdict int32, frame []byte, n int) int {
 	t.Helper()
+	stay(t)
 	const subscribers = 1 << 12
 	sequence, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: subscribers})
 	if errors.Is(err, os.ErrPermission) {
