@@ -15,6 +15,9 @@ var (
 	LostBefore  = lostBefore
 )
 
+// Injected is how many connections injected frames have.
+const Injected = injected
+
 // Connect waits until an interface delivers to the source.
 func Connect(t *testing.T, s Source, far string) {
 	t.Helper()

@@ -177,14 +177,16 @@ const (
 	xdpTx   = 3
 )
 
+// injected is how many connections injected frames have, a power of two.
+const injected = 1 << 12
+
 // injectXDP has the kernel make frames out of one, as if the interface had
 // received them (xdpPass) or as if a program on it sent them (xdpTx). Their
 // subscribers are random, and each one's connection goes on.
 func injectXDP(t *testing.T, name string, verdict int32, frame []byte, n int) int {
 	t.Helper()
 	stay(t)
-	const subscribers = 1 << 12
-	sequence, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: subscribers})
+	sequence, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: injected})
 	if errors.Is(err, os.ErrPermission) {
 		t.Skip("no BPF maps here: ", err)
 	}
@@ -201,7 +203,7 @@ func injectXDP(t *testing.T, name string, verdict int32, frame []byte, n int) in
 			asm.Add.Imm(asm.R3, sequenceAt+4),
 			asm.JGT.Reg(asm.R3, asm.R2, "end"),
 			asm.FnGetPrandomU32.Call(),
-			asm.And.Imm(asm.R0, subscribers-1),
+			asm.And.Imm(asm.R0, injected-1),
 			asm.StoreMem(asm.R6, subscriberAt, asm.R0, asm.Half),
 			asm.StoreMem(asm.RFP, -4, asm.R0, asm.Word),
 			asm.LoadMapPtr(asm.R1, sequence.FD()),

@@ -13,11 +13,13 @@ import (
 
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/classify"
+	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/probe"
 )
 
 // TestWholeLoad: with the whole engine behind it, a live capture receives every
-// packet that a sender offers or counts it as lost. What it loses at which rate,
+// packet that a sender offers or counts it as lost, and the engine counts each of
+// them where it belongs. What it loses at which rate,
 // and what the engine takes for a packet, is logged; no time makes it fail. The
 // sender has the same processors.
 //
@@ -27,13 +29,13 @@ func TestWholeLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a load test takes a while")
 	}
+	const size = 700
 	n, figures := 100_000, false
 	if s := os.Getenv("NAMETAP_LOAD_PACKETS"); s != "" {
 		n, _ = strconv.Atoi(s)
 		figures = true
 	}
-	// So many that none is sent again within the time for copies.
-	frames := capture.LoadFrames(1<<15, 700)
+	frames := capture.LoadFrames(1<<15, size)
 	paced := func(rate int) func(t *testing.T) int {
 		return func(t *testing.T) int { return capture.SendPaced(t, "far0", frames, n, rate) }
 	}
@@ -58,19 +60,21 @@ func TestWholeLoad(t *testing.T) {
 		for _, load := range []struct {
 			name string
 			send func(t *testing.T) int
-			rate bool // tells at which rate losses begin, nothing else
+			// connections that the sender has.
+			connections int
+			rate        bool // tells at which rate losses begin, nothing else
 		}{
-			{"200k", paced(200_000), true},
-			{"400k", paced(400_000), true},
-			{"500k", paced(500_000), true},
-			{"600k", paced(600_000), true},
-			{"sendmmsg", paced(0), false},
-			{"XDP injector", engine.inject, false},
+			{"200k", paced(200_000), len(frames), true},
+			{"400k", paced(400_000), len(frames), true},
+			{"500k", paced(500_000), len(frames), true},
+			{"600k", paced(600_000), len(frames), true},
+			{"sendmmsg", paced(0), len(frames), false},
+			{"XDP injector", engine.inject, capture.Injected, false},
 		} {
 			if load.rate && !figures {
 				continue
 			}
-			t.Run(engine.name+", "+load.name, func(t *testing.T) { whole(t, engine.open, engine.shards, load.send) })
+			t.Run(engine.name+", "+load.name, func(t *testing.T) { whole(t, engine.open, engine.shards, load.send, size, load.connections) })
 		}
 	}
 }
@@ -122,7 +126,7 @@ func cpuBesides(t *testing.T) (c cpu) {
 
 func (c cpu) minus(o cpu) cpu { return cpu{c.user - o.user, c.system - o.system} }
 
-func whole(t *testing.T, open func(t *testing.T) []capture.Source, shards int, send func(t *testing.T) int) {
+func whole(t *testing.T, open func(t *testing.T) []capture.Source, shards int, send func(t *testing.T) int, size, connections int) {
 	capture.InNamespace(t)
 	capture.Veth(t, "tap0", "far0")
 	sources := open(t)
@@ -168,5 +172,27 @@ func whole(t *testing.T, open func(t *testing.T) []capture.Source, shards int, s
 		took.user/int64(max(received, 1)), took.system/int64(max(received, 1)), runtime.NumCPU())
 	if int(received)+drops < sent-lost {
 		t.Errorf("%d of %d are unaccounted for", sent-lost-int(received)-drops, sent)
+	}
+	if lost == 0 && drops == 0 {
+		exact(t, engines.Snapshot(), uint64(sent), size, connections)
+	}
+}
+
+// exact: of packets of which none was lost, every one counts once, in its
+// connection and in its place there.
+func exact(t *testing.T, s *probe.Snapshot, sent uint64, size, connections int) {
+	t.Helper()
+	var got flows.Counters
+	for i := range s.Classes {
+		c := &s.Classes[i].Counters
+		got.Packets[flows.Down] += c.Packets[flows.Down]
+		got.Bytes[flows.Down] += c.Bytes[flows.Down]
+		got.Opened += c.Opened
+		got.Retransmitted[flows.Down] += c.Retransmitted[flows.Down] + c.OutOfOrder[flows.Down] + c.Unseen[flows.Down]
+	}
+	want := flows.Counters{Opened: min(sent, uint64(connections))}
+	want.Packets[flows.Down], want.Bytes[flows.Down] = sent, sent*uint64(size-14)
+	if got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
