@@ -31,6 +31,14 @@ has seen. It talks to nobody itself.`,
 	return cmd
 }
 
+// registerInputs registers how the captures of --with are read. No subscriber is in
+// what comes of them, and so no pseudonym is needed.
+func (s *settings) registerInputs(cmd *cobra.Command) {
+	s.registerEngine(cmd)
+	s.registerFilter(cmd)
+	s.ids = "address"
+}
+
 // defining is one definition of a measurement.
 type defining struct {
 	*settings
@@ -62,12 +70,7 @@ the rules give as its examples, unless --name says others.`,
 			return d.run(cmd.Context())
 		},
 	}
-	d.register(cmd)
-	for _, name := range []string{"flows", "ping", "subscriber-ids"} { // none of them is written here
-		if f := cmd.Flags().Lookup(name); f != nil {
-			f.Hidden = true
-		}
-	}
+	d.registerInputs(cmd)
 	f := cmd.Flags()
 	f.StringVar(&d.app, "app", "whatsapp", "the app whose names to resolve")
 	f.StringVar(&d.class, "class", "chat", "the class whose names to resolve")
@@ -178,12 +181,7 @@ and networks of the probes were told, and, apart, private and lying answers.`,
 			return c.run(cmd.Context())
 		},
 	}
-	c.register(cmd)
-	for _, name := range []string{"flows", "ping", "subscriber-ids"} { // none of them is written here
-		if f := cmd.Flags().Lookup(name); f != nil {
-			f.Hidden = true
-		}
-	}
+	c.registerInputs(cmd)
 	f := cmd.Flags()
 	f.StringSliceVar(&c.with, "with", nil, "captures or flow-record `FILES` to compare with")
 	f.StringVar(&c.format, "format", c.format, "table or json")

@@ -64,6 +64,7 @@ that day; the metrics' own clock is the wall's. Ctrl-C ends it.`,
 	f.DurationVar(&d.skip, "skip", 0, "begin so far into the scenario, at full speed (default: up to four hours before its first event)")
 	f.StringVar(&d.listen, "listen", "127.0.0.1:9108", "serve HTTP on `ADDR`")
 	d.registerEngine(cmd)
+	d.registerAPNs(cmd)
 	d.registerWatch(cmd)
 	return cmd
 }

@@ -34,6 +34,24 @@ func TestCommandLines(t *testing.T) {
 	}
 }
 
+// TestFlagsOfOthers: a command has no flag that it does not obey, hidden or not.
+func TestFlagsOfOthers(t *testing.T) {
+	for _, c := range []struct{ command, without string }{
+		{"synth score t.pcap t.jsonl", "apn tac subscriber-ids pseudonym-key flows ping filter"},
+		{"atlas definition", "apn tac subscriber-ids pseudonym-key flows ping"},
+		{"atlas compare r.json", "apn tac subscriber-ids pseudonym-key flows ping"},
+		{"report t.pcap", "apn flows ping"},
+		{"demo", "tac subscriber-ids pseudonym-key flows ping filter"},
+	} {
+		for flag := range strings.FieldsSeq(c.without) {
+			status, out, errs := command(append(strings.Fields(c.command), "--"+flag, "x")...)
+			if status != exitUsage || out != "" || !strings.Contains(errs, "unknown flag: --"+flag) || strings.Count(errs, "\n") != 1 {
+				t.Errorf("%s --%s: %d %q", c.command, flag, status, errs)
+			}
+		}
+	}
+}
+
 // TestOneLine: what several errors have in common is said once.
 func TestOneLine(t *testing.T) {
 	full := errors.New("write /x: no space left")

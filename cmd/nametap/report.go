@@ -69,12 +69,10 @@ Memory does not grow with the number of flows.`,
 			return r.run(cmd.Context())
 		},
 	}
-	r.register(cmd)
-	for _, name := range []string{"flows", "ping", "subscriber-ids"} { // a report has none of them
-		if f := cmd.Flags().Lookup(name); f != nil {
-			f.Hidden = true
-		}
-	}
+	r.registerEngine(cmd)
+	r.registerTAC(cmd)
+	r.registerIdentities(cmd, "how the flow records among the inputs show subscribers, so that captures beside them show the same")
+	r.registerFilter(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&r.output, "output", "o", "-", "write the report to `FILE`; - is standard output")
 	f.StringVar(&r.format, "format", r.format, "html or json")
@@ -95,9 +93,6 @@ func (r *reporting) check() error {
 	}
 	if r.format != "html" && r.format != "json" {
 		return usagef("--format is html or json, not %q", r.format)
-	}
-	if r.settings.flows != "" {
-		return usagef("report writes no flow records; nametap analyze --flows does")
 	}
 	if err := r.marks.Check(); err != nil {
 		return usagef("--good-transfer and --bad-transfer: %w", err)

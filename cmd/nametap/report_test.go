@@ -118,7 +118,6 @@ func TestReportErrors(t *testing.T) {
 		{"events", []string{"report", records, "--events", scratch(t, "e.csv", "time,n\nnever,1\n")}, exitError, "e.csv:2:", false},
 		{"output", []string{"report", records, "-o", "/nowhere/report.html"}, exitError, "cannot write the report", false},
 		{"rules", []string{"report", records, "--rules", "nowhere.yaml"}, exitError, "nowhere.yaml", false},
-		{"flows", []string{"report", records, "--flows", "-"}, exitUsage, "report writes no flow records", false},
 		{"atlas: no results", []string{"atlas", "compare"}, exitUsage, "RIPE Atlas results", false},
 		{"atlas: nothing to compare", []string{"atlas", "compare", "x.json"}, exitUsage, "--with", false},
 		{"atlas: missing", []string{"atlas", "compare", "nowhere.json", "--with", records}, exitError, "nowhere.json: cannot be opened", true},

@@ -46,19 +46,42 @@ type settings struct {
 	hasher atomic.Pointer[gtp.Hasher]
 }
 
-// register registers all of them: those of the engine, and those of where packets
-// come from and records go to.
+// register registers all of them: a live tap's and a capture's.
 func (s *settings) register(cmd *cobra.Command) {
 	s.registerEngine(cmd)
+	s.registerAPNs(cmd)
+	s.registerTAC(cmd)
+	s.registerIdentities(cmd, "subscriber addresses in what is written")
 	f := cmd.Flags()
-	f.StringVar(&s.ids, "subscriber-ids", "pseudonym", "subscriber addresses in what is written: pseudonym or address")
-	f.StringVar(&s.pseudonymKey, "pseudonym-key", "", "key `FILE` of the pseudonyms (default: one is made in the user's configuration directory)")
 	f.StringVar(&s.flows, "flows", "", "write a record of each finished flow to `PATH`, as JSON Lines; - is standard output")
 	f.StringVar(&s.ping, "ping", "", "every 10 s of packet time, write round-trip times and losses of each class and its groups of servers to `PATH`: JSON Lines, or CSV where it ends in .csv; - is standard output")
-	f.StringVar(&s.filter, "filter", "", "pcap-filter `EXPR`, where libpcap is compiled in")
+	s.registerFilter(cmd)
 }
 
-// registerEngine registers what decides how packets are worked.
+// registerAPNs registers what tells access points apart, in metrics and on the page.
+func (s *settings) registerAPNs(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&s.apns, "apn", nil, "count tunnelled traffic of this access point `NAME` by itself; repeatable, others fold into one")
+}
+
+// registerTAC registers what tells a record's operating system by its handset.
+func (s *settings) registerTAC(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.tac, "tac", "", "operating systems by type allocation code: CSV `FILE` with lines such as 35331105,android")
+}
+
+// registerIdentities registers how subscribers appear in what.
+func (s *settings) registerIdentities(cmd *cobra.Command, what string) {
+	f := cmd.Flags()
+	f.StringVar(&s.ids, "subscriber-ids", "pseudonym", what+": pseudonym or address")
+	f.StringVar(&s.pseudonymKey, "pseudonym-key", "", "key `FILE` of the pseudonyms (default: one is made in the user's configuration directory)")
+}
+
+// registerFilter registers which packets of a source are read.
+func (s *settings) registerFilter(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.filter, "filter", "", "pcap-filter `EXPR`, where libpcap is compiled in")
+}
+
+// registerEngine registers what decides how packets are worked, which every
+// command that reads packets obeys.
 func (s *settings) registerEngine(cmd *cobra.Command) {
 	s.ids = "pseudonym"
 	s.subscribers = probe.DefaultSubscribers()
@@ -72,9 +95,7 @@ func (s *settings) registerEngine(cmd *cobra.Command) {
 	f.DurationVar(&s.dnsGrace, "dns-grace", 10*time.Second, "added to every TTL")
 	f.DurationVar(&s.dnsStale, "dns-stale", 6*time.Hour, "how long past its validity an answer may still name a flow")
 	f.DurationVar(&s.dedup, "dedup", 10*time.Millisecond, "how long after a packet an equal one is its copy, from a second mirror port or tap point; 0 counts copies too")
-	f.StringSliceVar(&s.apns, "apn", nil, "count tunnelled traffic of this access point `NAME` by itself; repeatable, others fold into one")
 	f.BoolVar(&s.vlanScopes, "vlan-scopes", false, "each VLAN is an address space of its own")
-	f.StringVar(&s.tac, "tac", "", "operating systems by type allocation code: CSV `FILE` with lines such as 35331105,android")
 	f.IntVar(&s.shards, "shards", min(runtime.GOMAXPROCS(0), mostShards), fmt.Sprintf("worker goroutines, 1 to %d; the output does not depend on it", mostShards))
 	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G; the default is a quarter of what this machine, or the control group, has")
 }

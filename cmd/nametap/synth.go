@@ -173,7 +173,7 @@ the first few flows that differ.`,
 			return writeScore(cmd.OutOrStdout(), result, format, details)
 		},
 	}
-	s.register(cmd)
+	s.registerEngine(cmd)
 	cmd.Flags().StringVar(&format, "format", format, "table or json")
 	cmd.Flags().BoolVar(&details, "differences", false, "also the first few flows that differ, of each kind")
 	return cmd
