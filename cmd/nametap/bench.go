@@ -102,7 +102,7 @@ What is random follows from --seed: two runs differ in their timings only.`,
 	f.Var(&packets, "packets", "packets over random live flows, once all is there")
 	f.IntVar(&s.Collections, "collections", 10, "garbage collections to force meanwhile: of its own accord it may not run once")
 	f.Var(&memory, "memory", "budget of all tables together, such as 512M or 4G")
-	f.IntVar(&s.Shards, "shards", min(runtime.GOMAXPROCS(0), mostShards), fmt.Sprintf("worker goroutines, 1 to %d", mostShards))
+	f.IntVar(&s.Shards, "shards", min(runtime.GOMAXPROCS(0), mostShards), fmt.Sprintf("worker goroutines, 1 to %d; %s", mostShards, beyondPartitions))
 	f.Uint64Var(&s.Seed, "seed", 1, "of everything that is random")
 	f.StringVar(&format, "format", "table", "table or json")
 	return cmd

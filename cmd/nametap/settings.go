@@ -96,7 +96,7 @@ func (s *settings) registerEngine(cmd *cobra.Command) {
 	f.DurationVar(&s.dnsStale, "dns-stale", 6*time.Hour, "how long past its validity an answer may still name a flow")
 	f.DurationVar(&s.dedup, "dedup", 10*time.Millisecond, "how long after a packet an equal one is its copy, from a second mirror port or tap point; 0 counts copies too")
 	f.BoolVar(&s.vlanScopes, "vlan-scopes", false, "each VLAN is an address space of its own")
-	f.IntVar(&s.shards, "shards", min(runtime.GOMAXPROCS(0), mostShards), fmt.Sprintf("worker goroutines, 1 to %d; the output does not depend on it", mostShards))
+	f.IntVar(&s.shards, "shards", min(runtime.GOMAXPROCS(0), mostShards), fmt.Sprintf("worker goroutines, 1 to %d; %s; the output does not depend on it", mostShards, beyondPartitions))
 	f.Var(&s.memory, "memory", "budget of all tables together, such as 512M or 4G; the default is a quarter of what this machine, or the control group, has")
 }
 
@@ -127,9 +127,11 @@ func (s *settings) check() error {
 	return checkMemory(s.memory)
 }
 
-// mostShards is beyond any machine; of more than there are partitions (64) the
-// rest has nothing to do.
+// mostShards is beyond any machine.
 const mostShards = 1024
+
+// beyondPartitions says what more shards than partitions come to.
+const beyondPartitions = "beyond 64 there is nothing left to share out"
 
 func (s *settings) loadRules() (*classify.Rules, error) { return rulesFrom(s.rules) }
 
