@@ -184,7 +184,7 @@ func experience() *dashboard.DashboardBuilder {
 	for i := range took {
 		took[i] = transfer(took[i])
 	}
-	rated, shares := stacked("Transfers by experience", "Ratings as docs/metrics.md explains them.", perSec, half,
+	rated, shares := stacked("Transfers by experience", "Ratings as docs/metrics.md explains them. Bad is not always slow: a connection that is kept open after its transfer counts its idle time too.", perSec, half,
 		query{rate("rating", "nametap_transfer_experience_total", transfers), "{{rating}}"}),
 		bars("Share of each rating", "", percent, half,
 			query{
