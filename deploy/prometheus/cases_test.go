@@ -305,6 +305,14 @@ func daemonCases(afternoon page) []*scenario {
 		p.of("nametap_tap_problem", "reason=overload").set(noon+1, noon+65, 1)
 		p.of("nametap_tap_healthy").set(noon+1, noon+65, 0)
 	})
+	// An overload that has its own alert hides no other reason, nor does that reason
+	// bring it back; where the kernel drops packets too, that alert says more.
+	besides := func(reason string) page {
+		p := overload.clone()
+		p.of("nametap_tap_problem", "reason="+reason).set(noon-20, noon+90, 1)
+		p.of("nametap_tap_healthy").set(noon-20, noon+90, 0)
+		return p
+	}
 	// Work is left out and done again all the time.
 	bursts := with(func(p *page) {
 		for i := noon; i < noon+60; i += 2 {
@@ -331,6 +339,14 @@ func daemonCases(afternoon page) []*scenario {
 		{"dns map of good length", old, nil, 1},
 		{"table refuses", refused, []expect{{"NametapTableRefusals", `table="names"`, noon + 15, noon + 18, noon + 59, noon + 75}}, 1},
 		{"overload", overload, []expect{{"NametapOverload", `work="rtt"`, noon + 10, noon + 11, noon + 59, noon + 60}}, 1},
+		{"overload beside encrypted dns", besides("encrypted_dns"), []expect{
+			{"NametapOverload", `work="rtt"`, noon + 10, noon + 11, noon + 59, noon + 60},
+			{"NametapTapUnhealthy", `reason="encrypted_dns"`, noon + 10, noon + 11, noon + 89, noon + 90},
+		}, 1},
+		{"overload beside drops", besides("drops"), []expect{
+			{"NametapOverload", `work="rtt"`, noon + 10, noon + 11, noon + 59, noon + 60},
+			{"NametapDrops", "", noon - 15, noon - 14, noon + 89, noon + 90},
+		}, 1},
 		{"overload in bursts", bursts, []expect{{"NametapTapUnhealthy", `reason="overload"`, noon + 35, noon + 36, noon + 64, noon + 65}}, 1},
 		{"crash loop", crashing, []expect{{"NametapRestarts", "", noon + 8, noon + 11, noon + 59, noon + 80}}, 1},
 		{"nametap down", down, []expect{

@@ -160,6 +160,15 @@ type expect struct {
 	to, end     int
 }
 
+// matcher selects the alert while it fires.
+func (e *expect) matcher() string {
+	matcher := fmt.Sprintf(`ALERTS{alertname="%s",alertstate="firing"`, e.alert)
+	if e.labels != "" {
+		matcher += "," + e.labels
+	}
+	return matcher + "}"
+}
+
 // scenario is one case: a page, and all alerts that fire over it.
 type scenario struct {
 	name   string
@@ -189,19 +198,13 @@ func (s *scenario) file(dir string) (string, error) {
 	b.WriteString("    promql_expr_test:\n")
 	end := (s.page.minutes() - 1) / every * every
 	// Nothing but what is expected ever fired.
-	s.check(&b, end, fmt.Sprintf(`count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[%dm]))`, end+1), func() (out []string) {
-		for _, e := range s.expect {
-			out = append(out, fmt.Sprintf(`{alertname="%s"}`, e.alert))
-		}
-		slices.Sort(out)
-		return slices.Compact(out)
-	}())
+	fired := fmt.Sprintf(`count_over_time(ALERTS{alertstate="firing"}[%dm])`, end+1)
 	for _, e := range s.expect {
-		matcher := fmt.Sprintf(`ALERTS{alertname="%s",alertstate="firing"`, e.alert)
-		if e.labels != "" {
-			matcher += "," + e.labels
-		}
-		matcher += "}"
+		fired += fmt.Sprintf(` unless count_over_time(%s[%dm])`, e.matcher(), end+1)
+	}
+	s.check(&b, end, fmt.Sprintf("count by (alertname) (%s)", fired), nil)
+	for _, e := range s.expect {
+		matcher := e.matcher()
 		one := []string{"{}"}
 		// Firing in each minute of [from, to].
 		s.check(&b, e.to, fmt.Sprintf("count(count_over_time(%s[%dm]) >= %d)", matcher, e.to-e.from+1, (e.to-e.from+1)/every), one)
