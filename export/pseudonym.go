@@ -134,11 +134,15 @@ func LoadKey(path string) (Key, error) {
 }
 
 func keyError(path string, err error) error {
+	mend := "let the user of this process read it"
+	if errors.Is(err, fs.ErrNotExist) {
+		mend = fmt.Sprintf("make one: (umask 077; openssl rand -hex %d > %s)", KeyBytes, path)
+	}
 	var cause *fs.PathError
 	if errors.As(err, &cause) {
 		err = cause.Err
 	}
-	return fmt.Errorf("%s: cannot read the pseudonym key: %w", path, err)
+	return fmt.Errorf("%s: cannot read the pseudonym key: %w; %s", path, err, mend)
 }
 
 // EnsureKey loads the key at path and makes one first where there is none, so

@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/export"
 	"github.com/nametap/nametap/flows"
+	"github.com/nametap/nametap/gtp"
 	"github.com/nametap/nametap/metrics"
 	"github.com/nametap/nametap/probe"
 	"github.com/nametap/nametap/web"
@@ -32,8 +36,9 @@ func newRun() *cobra.Command {
   /metrics    for Prometheus
   /healthz    200 as long as the process lives
   /readyz     200 while packets are captured
-  /-/reload   POST: read the rules and the pseudonym key anew, and reopen the
-              files that are appended to (SIGHUP does the same)
+  /-/reload   POST: read the rules and the pseudonym key anew, both or, where
+              one is bad, neither, and reopen the files that are appended to
+              (SIGHUP does the same)
 
 A tap often delivers each direction on its own port: name both. The interfaces
 should carry nothing else and have segmentation offloads off (ethtool -K NAME
@@ -122,6 +127,8 @@ type daemon struct {
 	ring              bytesize
 	stream            *export.Stream // of flow records, nil without
 	journals          journals
+	reloading         sync.Mutex
+	nextKey           atomic.Pointer[export.Key] // takes its place with the next record
 }
 
 // journals are the files that the daemon appends to.
@@ -311,8 +318,10 @@ func notices(log *slog.Logger) func(string, capture.LinkChange) {
 	}
 }
 
-// reload opens anew what is appended to, and reads the rules.
+// reload opens anew what is appended to, and reads the rules and the key.
 func (d *daemon) reload(engines *probe.Workers, collector *metrics.Collector, log *slog.Logger) error {
+	d.reloading.Lock() // a signal and a request may come together
+	defer d.reloading.Unlock()
 	var err error
 	for _, j := range d.files() {
 		if failed := j.Reopen(); failed != nil {
@@ -323,14 +332,16 @@ func (d *daemon) reload(engines *probe.Workers, collector *metrics.Collector, lo
 	return oneLine(err, d.reloadRules(engines, collector, log))
 }
 
-// reloadRules reads the rules anew. A bad file changes nothing.
+// reloadRules reads the rules and the key of the pseudonyms anew. Where one of them
+// is bad, neither changes.
 func (d *daemon) reloadRules(engines *probe.Workers, collector *metrics.Collector, log *slog.Logger) error {
+	var key export.Key
 	rules, err := d.loadRules()
 	if err == nil {
-		err = engines.Reload(rules)
+		key, err = d.keyAnew()
 	}
 	if err == nil {
-		err = d.rotateKey()
+		err = engines.Reload(rules)
 	}
 	collector.Reloaded(err == nil, time.Now())
 	if err != nil {
@@ -338,24 +349,21 @@ func (d *daemon) reloadRules(engines *probe.Workers, collector *metrics.Collecto
 		return err
 	}
 	log.Info("rules reloaded")
+	if d.replaceKey(key) {
+		log.Info("pseudonym key has been replaced: records from here on cannot be joined with those before")
+	}
 	return nil
 }
 
-// rotateKey takes a new key of the pseudonyms into use, if its file has one:
-// records from then on cannot be joined with those before.
-func (d *daemon) rotateKey() error {
-	if d.stream == nil || d.pseudonymKey == "" {
-		return nil
+// replaceKey reports whether the key is another one than that of the records so
+// far. The next ones are written under it.
+func (d *daemon) replaceKey(key export.Key) bool {
+	if d.stream == nil || key == *d.inUse {
+		return false
 	}
-	if err := d.readKey(); err != nil {
-		return err
-	}
-	ids, err := d.addresses(io.Discard)
-	if err != nil {
-		return err
-	}
-	d.stream.SetAddresses(ids)
-	return nil
+	d.inUse = &key
+	d.nextKey.Store(&key)
+	return true
 }
 
 // records lets the engine write flow records as flows end, if they are wanted.
@@ -363,7 +371,7 @@ func (d *daemon) records(cfg *probe.Config, stdout, stderr io.Writer, log *slog.
 	if d.flows == "" {
 		return nil
 	}
-	ids, err := d.addresses(stderr)
+	key, err := d.key(stderr)
 	if err != nil {
 		return err
 	}
@@ -371,9 +379,31 @@ func (d *daemon) records(cfg *probe.Config, stdout, stderr io.Writer, log *slog.
 	if err != nil {
 		return err
 	}
-	d.stream = export.NewStream(out, ids)
-	cfg.Records = func(batch []flows.Record) {
-		_ = d.stream.Write(batch) // the journal counts and says what is lost
-	}
+	d.stream, d.hasher = export.NewStream(out, d.addressesUnder(key)), hasher(key)
+	cfg.Hash = unhashed
+	cfg.Records = d.write
 	return nil
+}
+
+// write writes records. A record's address and IMSI are hidden here, together: were
+// they under two keys, the record would tell which pseudonyms are the same's.
+func (d *daemon) write(batch []flows.Record) {
+	if key := d.nextKey.Swap(nil); key != nil {
+		d.hasher = hasher(*key)
+		d.stream.SetAddresses(d.addressesUnder(*key))
+	}
+	for i := range batch {
+		if r := &batch[i]; r.IMSI != "" {
+			r.IMSI = d.hasher.Hash(gtp.IMSI, digits(r.IMSI))
+		}
+	}
+	_ = d.stream.Write(batch) // the journal counts and says what is lost
+}
+
+// unhashed is what stands for an IMSI between a record's making and its writing.
+func unhashed(imsi gtp.Digits) string { return strconv.FormatUint(uint64(imsi), 16) }
+
+func digits(unhashed string) gtp.Digits {
+	n, _ := strconv.ParseUint(unhashed, 16, 64) // as it was written
+	return gtp.Digits(n)
 }

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,8 +41,9 @@ type settings struct {
 	asnDB        string
 	filter       string
 
-	ownKey *export.Key // once it has been made
-	hasher atomic.Pointer[gtp.Hasher]
+	inUse   *export.Key // the key, once it has been read or made
+	passing bool        // it is for this run alone
+	hasher  *gtp.Hasher // made when the first identity is met
 }
 
 // register registers all of them: a live tap's and a capture's.
@@ -164,7 +164,7 @@ func (s *settings) engine(rules *classify.Rules, warn io.Writer) (probe.Config, 
 		return cfg, nil
 	}
 	if s.pseudonymKey != "" {
-		if err := s.readKey(); err != nil {
+		if _, err := s.key(warn); err != nil {
 			return cfg, err
 		}
 	}
@@ -172,36 +172,25 @@ func (s *settings) engine(rules *classify.Rules, warn io.Writer) (probe.Config, 
 	return cfg, nil
 }
 
-// readKey reads the key file that was named, at start and whenever it has been
-// replaced.
-func (s *settings) readKey() error {
-	key, err := export.LoadKey(s.pseudonymKey)
-	if err != nil {
-		return err
-	}
-	s.useKey(key)
-	return nil
-}
-
-func (s *settings) useKey(key export.Key) {
-	h, err := gtp.NewHasher(key[:])
-	if err != nil {
-		panic("a pseudonym key is long enough for a hash: " + err.Error())
-	}
-	s.hasher.Store(h)
-}
-
 // identities returns the keyed hash of identities. Where no key was named, one's
 // own is looked for when the first identity is met.
 func (s *settings) identities(warn io.Writer) *gtp.Hasher {
-	if s.hasher.Load() == nil {
+	if s.hasher == nil {
 		key, err := s.key(warn)
 		if err != nil {
 			key = export.RandomKey() // cannot be: only a named key can be bad
 		}
-		s.useKey(key)
+		s.hasher = hasher(key)
 	}
-	return s.hasher.Load()
+	return s.hasher
+}
+
+func hasher(key export.Key) *gtp.Hasher {
+	h, err := gtp.NewHasher(key[:])
+	if err != nil {
+		panic("a pseudonym key is long enough for a hash: " + err.Error())
+	}
+	return h
 }
 
 // addresses returns how subscriber addresses are written.
@@ -213,30 +202,56 @@ func (s *settings) addresses(warn io.Writer) (*export.Addresses, error) {
 	if err != nil {
 		return nil, err
 	}
-	return export.Pseudonyms(key, s.subscribers), nil
+	return s.addressesUnder(key), nil
 }
 
-// key returns the key of all pseudonyms: the named one, else the user's own,
-// which is made at its first use. Where none can be kept, one for this run alone
-// is used, and warn is told.
+// addressesUnder returns how they are written once the key is known.
+func (s *settings) addressesUnder(key export.Key) *export.Addresses {
+	if s.ids == "address" {
+		return export.ClearAddresses(s.subscribers)
+	}
+	return export.Pseudonyms(key, s.subscribers)
+}
+
+// key returns the key of all pseudonyms, which is read once: the named one, else
+// the user's own, which is made at its first use. Where none can be kept, one for
+// this run alone is used, and warn is told.
 func (s *settings) key(warn io.Writer) (export.Key, error) {
-	if s.pseudonymKey != "" {
-		return export.LoadKey(s.pseudonymKey)
+	if s.inUse != nil {
+		return *s.inUse, nil
 	}
-	if s.ownKey != nil {
-		return *s.ownKey, nil
-	}
-	dir, err := os.UserConfigDir()
-	var key export.Key
-	if err == nil {
-		key, err = export.EnsureKey(filepath.Join(dir, "nametap", "pseudonym.key"))
+	key, err := s.keyInFile()
+	if err != nil && s.pseudonymKey != "" {
+		return key, err
 	}
 	if err != nil {
 		_, _ = fmt.Fprintf(warn, "nametap: warning: pseudonyms hold for this run only: %v; name a key file with --pseudonym-key\n", err)
-		key = export.RandomKey()
+		key, s.passing = export.RandomKey(), true
 	}
-	s.ownKey = &key
+	s.inUse = &key
 	return key, nil
+}
+
+func (s *settings) keyInFile() (export.Key, error) {
+	if s.pseudonymKey != "" {
+		return export.LoadKey(s.pseudonymKey)
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return export.Key{}, err
+	}
+	return export.EnsureKey(filepath.Join(dir, "nametap", "pseudonym.key"))
+}
+
+// keyAnew reads the key again, where one is in use that is kept in a file.
+func (s *settings) keyAnew() (key export.Key, err error) {
+	if s.inUse == nil {
+		return key, nil
+	}
+	if key, err = s.keyInFile(); err != nil && s.passing {
+		return *s.inUse, nil
+	}
+	return key, err
 }
 
 // checkListen refuses what would be all addresses at a port that nobody chose.
