@@ -265,4 +265,4 @@ func (j *Journal) Close() error {
 }
 
 // ErrLocked says that a file is in another's hands.
-var ErrLocked = errors.New("locked by another process, most likely a nametap run that writes to the same file")
+var ErrLocked = errors.New("locked by another process, most likely another nametap that writes to it")

@@ -130,7 +130,7 @@ func (a *analysis) run(ctx context.Context) error {
 
 // open opens a file that the analysis writes.
 func (a *analysis) open(flag, path string, heading []byte) (io.Writer, error) {
-	r, err := openResult(flag, path, heading, a.out)
+	r, err := openResult(flag, path, 0o640, heading, a.out)
 	if err != nil {
 		return nil, err
 	}

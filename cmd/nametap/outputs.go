@@ -115,12 +115,13 @@ type result struct {
 	begun   bool
 }
 
-// openResult opens the file that a flag names. heading is what it begins with.
-func openResult(flag, path string, heading []byte, stdout io.Writer) (*result, error) {
+// openResult opens the file that a flag names. perm is of one that is made, heading
+// what it begins with.
+func openResult(flag, path string, perm os.FileMode, heading []byte, stdout io.Writer) (*result, error) {
 	if path == "-" {
 		return &result{path: path, out: stdout, heading: heading}, nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, perm)
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot write: %w; choose another %s", path, cause(err), flag)
 	}

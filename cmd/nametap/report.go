@@ -275,31 +275,20 @@ func (s stopper) Read(b []byte) (int, error) {
 	return s.in.Read(b)
 }
 
-// write writes the report to the output, whole or not at all where that is a
-// file.
+// write writes the report to the output. A file that another process writes stays
+// as it is.
 func (r *reporting) write(result *report.Report) error {
 	write := result.WriteHTML
 	if r.format == "json" {
 		write = result.WriteJSON
 	}
-	if r.output == "-" {
-		b := bufio.NewWriter(r.out)
-		if err := oneLine(write(b), b.Flush()); err != nil {
-			return fmt.Errorf("writing the report: %w", err)
-		}
-		return nil
-	}
-	f, err := os.OpenFile(r.output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	out, err := openResult("--output", r.output, 0o644, nil, r.out)
 	if err != nil {
-		var cause *os.PathError
-		if errors.As(err, &cause) {
-			err = cause.Err
-		}
-		return fmt.Errorf("%s: cannot write the report: %w; choose another --output", r.output, err)
+		return err
 	}
-	b := bufio.NewWriter(f)
-	if err := oneLine(write(b), b.Flush(), f.Close()); err != nil {
-		return fmt.Errorf("%s: writing the report: %w", r.output, err)
+	b := bufio.NewWriter(out)
+	if err := oneLine(write(b), b.Flush(), out.close()); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nametap/nametap/export"
 	"github.com/nametap/nametap/synth"
 )
 
@@ -116,7 +117,7 @@ func TestReportErrors(t *testing.T) {
 		{"geo", []string{"report", records, "--geo-db", "nowhere.mmdb"}, exitError, "nowhere.mmdb: cannot be opened", false},
 		{"prefixes", []string{"report", records, "--prefixes", scratch(t, "p.csv", "prefix\nx\n")}, exitError, "p.csv:2:", false},
 		{"events", []string{"report", records, "--events", scratch(t, "e.csv", "time,n\nnever,1\n")}, exitError, "e.csv:2:", false},
-		{"output", []string{"report", records, "-o", "/nowhere/report.html"}, exitError, "cannot write the report", false},
+		{"output", []string{"report", records, "-o", "/nowhere/report.html"}, exitError, "/nowhere/report.html: cannot write", false},
 		{"rules", []string{"report", records, "--rules", "nowhere.yaml"}, exitError, "nowhere.yaml", false},
 		{"atlas: no results", []string{"atlas", "compare"}, exitUsage, "RIPE Atlas results", false},
 		{"atlas: nothing to compare", []string{"atlas", "compare", "x.json"}, exitUsage, "--with", false},
@@ -129,6 +130,34 @@ func TestReportErrors(t *testing.T) {
 		if code != c.code || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 || (stdout != "") != c.made {
 			t.Errorf("%s: status %d, %d bytes, %q; want %d and %q", c.name, code, len(stdout), stderr, c.code, c.want)
 		}
+	}
+}
+
+// TestReportLeavesWhatIsLocked: two reports that are written to one file at once would
+// leave a mixture.
+func TestReportLeavesWhatIsLocked(t *testing.T) {
+	_, records := tracedInputs(t)
+	path := scratch(t, "report.html", "another's")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := export.LockFile(f); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, code := runReport(t, "report", records, "-o", path)
+	if code != exitError || !strings.HasPrefix(stderr, "nametap: "+path+": ") || !strings.Contains(stderr, "locked by another") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("status %d, %q", code, stderr)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "another's" {
+		t.Errorf("the file holds %.40q (%v)", text, err)
+	}
+	_ = f.Close()
+	if _, stderr, code := runReport(t, "report", records, "-o", path); code != exitDone {
+		t.Errorf("status %d, %q", code, stderr)
+	}
+	if text, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(text), "<!") || !strings.HasSuffix(strings.TrimSpace(string(text)), "</html>") {
+		t.Errorf("no report: %.40q (%v)", text, err)
 	}
 }
 
