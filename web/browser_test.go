@@ -82,6 +82,9 @@ func TestBrowserWidths(t *testing.T) {
 			if got := c.evaluate(`document.documentElement.scrollWidth`); got != fmt.Sprint(width) {
 				t.Errorf("%s, %d wide: the page is %s wide", scheme, width, got)
 			}
+			if cut := c.evaluate(`(e => e.scrollWidth - e.clientWidth)(document.getElementById("interfaces"))`); cut != "0" {
+				t.Errorf("%s, %d wide: the interfaces stick out by %s", scheme, width, cut)
+			}
 			grounds[scheme] = c.evaluate(`getComputedStyle(document.body).backgroundColor`)
 			if worst := c.evaluate(contrast); worst != "" {
 				t.Errorf("%s, %d wide: hard to read: %s", scheme, width, worst)

@@ -198,7 +198,7 @@ func TestPageSays(t *testing.T) {
 		{"the second day", page(newFeed().run(30*time.Hour, false), "/"), []string{`aria-current="true">12h`, "<svg"}, nil},
 		{
 			"interfaces", page(newFeed().run(time.Hour, false), "/"),
-			[]string{`<th scope="row">eth1</th><td><span class="state ok">delivers</span></td><td>45</td><td>280 kbit/s</td><td>0</td><td>162000</td>`},
+			[]string{`<th scope="row">eth1</th><td><span class="state ok">delivers</span></td><td data-label="Packets/s">45</td><td data-label="On the wire">280 kbit/s</td><td data-label="Drops/s">0</td><td data-label="Packets">162000</td>`},
 			nil,
 		},
 		{
