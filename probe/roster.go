@@ -127,9 +127,6 @@ type claim struct {
 	class         uint8         // 0: no claim
 }
 
-// hugeServers fill a huge page.
-const hugeServers = arena.HugePage / int(unsafe.Sizeof(rosterEntry{}))
-
 const rosterCost = int64(unsafe.Sizeof(rosterEntry{})) + 8 + nameCost
 
 func newRoster(servers int, seed uint64) (*roster, error) {
@@ -140,9 +137,6 @@ func newRoster(servers int, seed uint64) (*roster, error) {
 	entries, err := arena.Make[rosterEntry](servers + 1)
 	if err != nil {
 		return nil, err
-	}
-	if len(entries) >= hugeServers {
-		arena.AdviseHuge(entries) // there is one table of them for all subscribers, read at random
 	}
 	index, err := arena.MakeDense[uint32](firstSlots)
 	if err != nil {
