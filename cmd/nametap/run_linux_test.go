@@ -325,8 +325,12 @@ func inside(t *testing.T) func(address, path string) string {
 // daemon and each of its records is what analyze gives for the same packets, on
 // Gi and in tunnels whose sessions only the control plane tells of.
 func TestWorkersGiveWhatOneGives(t *testing.T) {
-	for _, scenario := range []string{"busy-hour", "mixed-2026"} {
-		for _, workers := range []string{"1", "2", "4"} {
+	scenarios, workers := []string{"busy-hour", "mixed-2026"}, []string{"1", "2", "4"}
+	if testing.Short() { // enough for the race detector
+		scenarios, workers = scenarios[1:], workers[1:2]
+	}
+	for _, scenario := range scenarios {
+		for _, workers := range workers {
 			t.Run(scenario+", "+workers, func(t *testing.T) { againstAnalyze(t, scenario, workers) })
 		}
 	}
