@@ -22,7 +22,7 @@ type Key struct {
 	Scope uint32
 }
 
-// State says how good the evidence of a Lookup is.
+// State says how good the evidence that At gives is.
 type State uint8
 
 // States.
@@ -324,16 +324,6 @@ func (m *Map) reachBack(e *entry, then int64, ttl uint32) {
 	e.back = uint32(ago)
 }
 
-// Lookup is LookupHash for a caller with no use for the hash.
-func (m *Map) Lookup(k Key, at int64) (name NameID, answered int64, state State) {
-	return m.LookupHash(k, m.Hash(k), at)
-}
-
-// LookupHash is FindHash and At.
-func (m *Map) LookupHash(k Key, hash uint64, at int64) (name NameID, answered int64, state State) {
-	return m.At(m.FindHash(k, hash), at)
-}
-
 // EntryID stands for what a Map holds of a key, until its next Insert, Sweep or
 // Relieve. 0 is nothing.
 type EntryID uint32
@@ -416,7 +406,7 @@ func (m *Map) find(k Key, hash uint64) (uint32, int) {
 // Sweep looks at up to budget entries, from where it last stopped, reclaims
 // those gone as of now, and returns how many. Called regularly, it keeps room
 // for new answers and lets names go; what it has not reached yet is never
-// returned by a Lookup either.
+// given by At either.
 func (m *Map) Sweep(now int64, budget int) (reclaimed int) {
 	for range min(budget, int(m.top)-1) {
 		if m.sweep >= m.top {

@@ -30,13 +30,6 @@ func (h *hasher) packet(p *decode.Packet, scope uint32, dir Direction) uint64 {
 	return h.both(p.Src.Lo|uint64(p.SrcPort)<<portAt, p.Dst.Lo|uint64(p.DstPort)<<portAt, scope, dir)
 }
 
-// key returns the hash of a connection.
-func (h *hasher) key(k *Key) uint64 {
-	return h.packet(&decode.Packet{
-		Src: k.Subscriber, SrcPort: k.SubscriberPort, Dst: k.Server, DstPort: k.ServerPort,
-	}, k.Scope, Up)
-}
-
 // portAt is where an IPv4 address has 16 bits to spare: one word holds an end of a
 // connection, each a different one.
 const portAt = 48

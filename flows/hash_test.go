@@ -8,6 +8,13 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 )
 
+// Hash returns that of a key.
+func (t *Table) Hash(k *Key) uint64 {
+	var p decode.Packet
+	address(&p, k, Up)
+	return t.HashOf(&p, k.Scope, Up)
+}
+
 // sameHash holds that a connection has one hash: of its key, and of its segments in
 // both directions.
 func sameHash(t *testing.T, tab *Table, k *Key) {

@@ -28,7 +28,7 @@ const (
 
 // Segment counts one TCP segment and returns the index of its flow. key must
 // be the segment's as seen from the subscriber, dir its direction, and hash
-// t.Hash(key). OnEnd may be called, for an older flow with the same key or
+// its t.HashOf. OnEnd may be called, for an older flow with the same key or
 // for one that had to make room.
 func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
 	if r := t.find(key, hash); r != 0 {
@@ -223,10 +223,10 @@ func (t *Table) wrapped(f *Hot, p *decode.Packet, dir Direction) {
 	}
 }
 
-// coldOf returns the other record of the flow of the segment at hand. It looks for it
-// once more: who has no use for the index mostly, does not keep it in a register.
+// coldOf returns the other record of the flow. It looks for it once more: who has no
+// use for the index mostly, does not keep it in a register.
 func (t *Table) coldOf(f *Hot) *Cold {
-	tag := uint32(t.hash >> 32)
+	tag := uint32(f.hash >> 32)
 	for at := tag & t.mask; ; at = (at + 1) & t.mask {
 		if word := t.index[at]; uint32(word>>32) == tag && &t.slab.hot[uint32(word)] == f {
 			return &t.slab.cold[uint32(word)]

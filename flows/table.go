@@ -171,11 +171,8 @@ func (t *Table) Flow(index uint32) Flow { return Flow{&t.slab.hot[index], &t.sla
 // Hot returns what every segment needs of the flow at index.
 func (t *Table) Hot(index uint32) *Hot { return &t.slab.hot[index] }
 
-// Hash of a key. Both directions of a connection have the same key.
-func (t *Table) Hash(k *Key) uint64 { return t.hasher.key(k) }
-
 // HashOf returns the hash of the key of a TCP segment of that direction, which needs
-// not be made for it.
+// not be made for it. Both directions of a connection have the same.
 func (t *Table) HashOf(p *decode.Packet, scope uint32, dir Direction) uint64 {
 	return t.hasher.packet(p, scope, dir)
 }

@@ -80,14 +80,19 @@ func (d *daemonRun) end() int {
 	return <-d.code
 }
 
+// outliveHangups keeps a SIGHUP that comes when the daemon is gone from ending the tests.
+func outliveHangups(t *testing.T) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangups) })
+}
+
 // TestRestartKeepsWhatIsWritten: a restart appends to what an earlier run wrote, and
 // SIGHUP goes on in a new file where the old one was moved away.
 func TestRestartKeepsWhatIsWritten(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	taps(t)
-	hangups := make(chan os.Signal, 1) // or one that comes too late would end the tests
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	outliveHangups(t)
 	x := &session{fds: senders(t), ask: inside(t)}
 	if err := x.load("quiet-hour"); err != nil {
 		t.Fatal(err)

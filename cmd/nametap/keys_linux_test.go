@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -146,9 +145,7 @@ func (r *rotation) logged(t *testing.T, text string) (found string) {
 func TestKeyIsReplaced(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	taps(t)
-	hangups := make(chan os.Signal, 1) // or one that comes too late would end the tests
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	outliveHangups(t)
 	dir := t.TempDir()
 	r := &rotation{x: &session{fds: senders(t), ask: inside(t)}, key: filepath.Join(dir, "key"), file: filepath.Join(dir, "flows.jsonl")}
 	first, second := export.RandomKey(), export.RandomKey()

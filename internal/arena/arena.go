@@ -65,8 +65,8 @@ const HugePage = 2 << 20
 // processor's address translation and the page tables behind it stay in the caches,
 // and a short run on a virtual machine waits longer for memory than it saves: where
 // the host takes back what the guest does not use, it takes whole huge pages, and
-// to have one again costs milliseconds (a fifth of all CPU time of a trace of ten
-// million short frames, where pages of 4 KiB cost a twentieth).
+// to have one again costs milliseconds (a tenth of all CPU time of a trace of ten
+// million short frames, of which pages of 4 KiB spare the most).
 const HugeFrom = 64 << 20
 
 // Free gives back what Make or MakeDense returned; s must be that slice, not a part of it,
