@@ -180,6 +180,7 @@ type record struct {
 	AccessMean      *float64 `json:"access_rtt_mean_s"`
 
 	Tunnel *string `json:"tunnel"`
+	APN    *string `json:"apn"`
 }
 
 func (r *record) client() netip.AddrPort { return netip.AddrPortFrom(r.Subscriber, r.SubscriberPort) }
@@ -211,8 +212,23 @@ type summary struct {
 		Addresses uint64 `json:"addresses"`
 		Malformed uint64 `json:"malformed"`
 	} `json:"dns"`
+	Tunnels struct {
+		AccessPoints []accessPoint `json:"access_points"`
+	} `json:"tunnels"`
 	Naming  map[string]uint64 `json:"naming"`
 	Classes []classSummary    `json:"classes"`
+}
+
+type accessPoint struct {
+	APN             string `json:"apn"`
+	Flows           uint64 `json:"flows"`
+	UplinkBytes     uint64 `json:"uplink_bytes"`
+	DownlinkBytes   uint64 `json:"downlink_bytes"`
+	UplinkPackets   uint64 `json:"uplink_packets"`
+	DownlinkPackets uint64 `json:"downlink_packets"`
+	SYN             uint64 `json:"syn"`
+	SYNACK          uint64 `json:"syn_ack"`
+	RST             uint64 `json:"rst"`
 }
 
 type classSummary struct {

@@ -5,7 +5,11 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -269,6 +273,53 @@ func TestHandover(t *testing.T) {
 		c.talk().close()
 		return []verdict{c.is(chatBy("dns")), tr.conn(alice, server).whole().is(chatBy("dns"))}
 	}}})
+}
+
+// TestAccessPoints: what the summary says of each access point is the sum of its
+// flows' records, and what no --apn names is in one line.
+func TestAccessPoints(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "gn.pcapng")
+	o := execute(t, nil, "synth", "--encapsulation", "gtpu", "--duration", "3m", "--subscribers-count", "300", "-o", file)
+	if o.code != 0 {
+		t.Fatalf("synth: %s", o.stderr)
+	}
+	r := analyzed(t, []string{file}, "--apn", "a1.net", "--apn", "INTERNET")
+	want := []accessPoint{{APN: "unknown"}, {APN: "other"}, {APN: "a1.net"}, {APN: "INTERNET"}}
+	places := map[string]int{"": 0, "wap.operator.example": 1, "a1.net": 2, "internet": 3}
+	for i := range r.records {
+		place, known := places[text(r.records[i].APN)]
+		if !known {
+			t.Fatalf("%v: a flow of the access point %q", &r.records[i], text(r.records[i].APN))
+		}
+		want[place].add(&r.records[i])
+	}
+	if got := r.summary.Tunnels.AccessPoints; !slices.Equal(got, want) {
+		t.Errorf("the summary has\n%v\nthe records have\n%v", got, want)
+	}
+	for _, a := range want {
+		if a.Flows == 0 {
+			t.Errorf("no flow of %q: this shows nothing", a.APN)
+		}
+	}
+
+	table := execute(t, nil, "analyze", "--apn", "a1.net", file)
+	line := regexp.MustCompile(fmt.Sprintf(`(?m)^ +a1\.net +%d `, want[2].Flows))
+	if !line.Match(table.stdout) {
+		t.Errorf("no line %v in\n%s", line, table.stdout)
+	}
+}
+
+// add counts a flow's record.
+func (a *accessPoint) add(r *record) {
+	a.Flows++
+	a.UplinkBytes += r.UplinkBytes
+	a.DownlinkBytes += r.DownlinkBytes
+	a.UplinkPackets += r.UplinkPackets
+	a.DownlinkPackets += r.DownlinkPackets
+	a.SYN += r.SYN
+	a.SYNACK += r.SYNACK
+	a.RST += r.RST
 }
 
 // TestWhatLooksLikeATunnelButIsNone stays the UDP that it is.

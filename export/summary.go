@@ -57,6 +57,23 @@ type TunnelSummary struct {
 	Created    uint64   `json:"sessions_created"`
 	Sessions   int      `json:"sessions"`
 	APNs       []string `json:"apns"`
+	// AccessPoints is the TCP traffic in tunnels by access point name: those that
+	// --apn names, "other" for all the rest, "unknown" where no session is known.
+	// It is empty where no tunnel was seen.
+	AccessPoints []AccessPointSummary `json:"access_points"`
+}
+
+// AccessPointSummary is about the tunnelled TCP segments of one access point name.
+type AccessPointSummary struct {
+	APN             string `json:"apn"`
+	Flows           uint64 `json:"flows"`
+	UplinkBytes     uint64 `json:"uplink_bytes"`
+	DownlinkBytes   uint64 `json:"downlink_bytes"`
+	UplinkPackets   uint64 `json:"uplink_packets"`
+	DownlinkPackets uint64 `json:"downlink_packets"`
+	SYN             uint64 `json:"syn"`
+	SYNACK          uint64 `json:"syn_ack"`
+	RST             uint64 `json:"rst"`
 }
 
 // ClassSummary is about the flows of one class.
@@ -98,6 +115,7 @@ func Summarize(s *probe.Snapshot, files int, truncated bool) *Summary {
 		Tunnels: TunnelSummary{
 			Packets: s.GTP.Identified + s.GTP.Anonymous, Identified: s.GTP.Identified,
 			Created: s.GTP.Created, Sessions: s.GTP.Sessions, APNs: append([]string{}, s.GTP.APNNames...),
+			AccessPoints: []AccessPointSummary{},
 		},
 		Naming:  map[string]uint64{},
 		Classes: []ClassSummary{},
@@ -106,6 +124,9 @@ func Summarize(s *probe.Snapshot, files int, truncated bool) *Summary {
 		sum.Tunnels.Messages += n
 	}
 	slices.Sort(sum.Tunnels.APNs)
+	if sum.Tunnels.Packets+sum.Tunnels.Messages > 0 {
+		sum.Tunnels.AccessPoints = accessPoints(s.GTP.APNs)
+	}
 	if s.Frames > 0 {
 		first, last := formatTime(s.First), formatTime(s.Last)
 		sum.Capture.First, sum.Capture.Last = &first, &last
@@ -132,6 +153,20 @@ func Summarize(s *probe.Snapshot, files int, truncated bool) *Summary {
 		sum.add(&s.Classes[i])
 	}
 	return sum
+}
+
+func accessPoints(list []probe.APNSnapshot) []AccessPointSummary {
+	out := make([]AccessPointSummary, 0, len(list))
+	for i := range list {
+		a := &list[i]
+		out = append(out, AccessPointSummary{
+			APN: a.Name, Flows: a.Flows,
+			UplinkBytes: a.Bytes[flows.Up], DownlinkBytes: a.Bytes[flows.Down],
+			UplinkPackets: a.Packets[flows.Up], DownlinkPackets: a.Packets[flows.Down],
+			SYN: a.SYN, SYNACK: a.SYNACK, RST: a.RST,
+		})
+	}
+	return out
 }
 
 func rcodeName(code int) string {
@@ -172,6 +207,7 @@ func (s *Summary) WriteTable(w io.Writer) error {
 	s.writeHead(b)
 	if slices.ContainsFunc(s.Classes, func(c ClassSummary) bool { return c.Flows > 0 }) {
 		s.writeClasses(b)
+		s.writeAccessPoints(b)
 		s.writeNaming(b)
 	} else {
 		s.writeNothing(b)
@@ -258,6 +294,25 @@ func (s *Summary) writeClasses(b *strings.Builder) {
 	if len(none) > 0 {
 		fmt.Fprintf(b, "no flows: %s\n", strings.Join(none, ", "))
 	}
+}
+
+// writeAccessPoints writes those that had traffic.
+func (s *Summary) writeAccessPoints(b *strings.Builder) {
+	list := slices.DeleteFunc(slices.Clone(s.Tunnels.AccessPoints), func(a AccessPointSummary) bool {
+		return a.UplinkPackets+a.DownlinkPackets == 0
+	})
+	if len(list) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	_, _ = fmt.Fprintln(t, "access point\tflows\tup\tdown\tSYN\tSYN/ACK\tRST\t")
+	for i := range list {
+		a := &list[i]
+		_, _ = fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%d\t%d\t%d\t\n", a.APN, a.Flows,
+			size(a.UplinkBytes), size(a.DownlinkBytes), a.SYN, a.SYNACK, a.RST)
+	}
+	_ = t.Flush() // a strings.Builder takes everything
 }
 
 func (s *Summary) writeNaming(b *strings.Builder) {

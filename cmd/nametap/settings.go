@@ -58,7 +58,8 @@ func (s *settings) register(cmd *cobra.Command) {
 	s.registerFilter(cmd)
 }
 
-// registerAPNs registers what tells access points apart, in metrics and on the page.
+// registerAPNs registers what tells access points apart, in metrics, in the summary
+// and on the page.
 func (s *settings) registerAPNs(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&s.apns, "apn", nil, "count tunnelled traffic of this access point `NAME` by itself; repeatable, others fold into one")
 }
