@@ -120,7 +120,14 @@ func (e *Engine) flush(tick int64) {
 
 // send gives the chunk to every shard that has work in it.
 func (e *Engine) send(c *chunk) {
+	if c.n == chunkPackets {
+		e.thin = false
+	}
 	c.holders.Store(1)
+	if e.thin {
+		e.workAll(c)
+		return
+	}
 	for i, s := range e.shards {
 		if c.tick != 0 || c.items[i].n > 0 {
 			c.holders.Add(1)
@@ -128,6 +135,28 @@ func (e *Engine) send(c *chunk) {
 		}
 	}
 	c.done()
+}
+
+// workAll works the chunk for every shard. None of them has anything else to do.
+func (e *Engine) workAll(c *chunk) {
+	for i, s := range e.shards {
+		if c.tick != 0 || c.items[i].n > 0 {
+			s.work(c)
+		}
+	}
+	c.done()
+}
+
+// thinned decides, after a step of so many frames, whether the dispatcher works those
+// of the next one for all shards. Where a step has less than a chunk, as in a capture
+// of a day or on a tap at night, to hand it over and to wait for it takes many times as
+// long as to work it.
+func (e *Engine) thinned(frames uint64) {
+	thin := frames < chunkPackets && !e.inline
+	if thin && !e.thin {
+		e.quiet()
+	}
+	e.thin = thin
 }
 
 // done is called by each holder of the chunk; the last one cleans up.

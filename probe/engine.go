@@ -101,8 +101,10 @@ type Engine struct {
 	outcomes     [group]decode.Outcome
 	sink         uint64 // keeps the compiler from dropping the loads ahead
 	current      *chunk
-	inline       bool  // one shard, worked by the dispatcher
-	now          int64 // packet time, never going back
+	inline       bool   // one shard, worked by the dispatcher
+	thin         bool   // for now the dispatcher works all shards' packets
+	stepBegan    uint64 // frames before the step
+	now          int64  // packet time, never going back
 	nextStep     int64
 	steps        int
 	counts       dispatchCounts
@@ -578,6 +580,8 @@ func (e *Engine) endStep() {
 	tick := e.now - e.now%step
 	e.nextStep = tick + step
 	e.flush(max(tick, 1))
+	e.thinned(e.counts.frames - e.stepBegan)
+	e.stepBegan = e.counts.frames
 	e.sessions.advance(tick)
 	e.steps++
 	if e.steps > 1 {
