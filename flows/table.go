@@ -183,27 +183,16 @@ func (t *Table) Touch(hash uint64) uint32 {
 	return uint32(t.index[uint32(hash>>32)&t.mask])
 }
 
-// Seek returns the record that a look-up of hash will compare first: in a table
-// that is half full, every other one does not stand where Touch looks. It reads
-// the index alone, which Touch has brought in. No branch asks whether it is the
-// first word or the next: that would be guessed wrong as often as not.
+// Seek returns the record that a look-up of hash will compare first. It reads the
+// index alone, which Touch has brought in: mostly one word of it, because the flows
+// that speak are young (place).
 func (t *Table) Seek(hash uint64) uint32 {
 	tag := uint32(hash >> 32)
-	at := tag & t.mask
-	at = (at + differs(t.index[at], tag)) & t.mask
-	word := t.index[at]
+	word := t.index[tag&t.mask]
 	if uint32(word>>32) == tag {
 		return uint32(word)
 	}
-	return t.seek(tag, at)
-}
-
-// differs returns 1 if the word has another tag, else 0.
-func differs(word uint64, tag uint32) uint32 {
-	if uint32(word>>32) != tag {
-		return 1
-	}
-	return 0
+	return t.seek(tag, tag&t.mask)
 }
 
 // seek goes on from a word of the index.
@@ -273,12 +262,22 @@ func (t *Table) fresh() uint32 {
 // record returns the record that the table took when it had n.
 func (t *Table) record(n uint32) uint32 { return t.runs[n/run] + n%run }
 
+// place puts the word of a new flow where a look-up begins, and what stood there
+// behind the others. Flows that have closed stay for minutes and are hardly asked for
+// again, while those that speak are the youngest, and so are found at once.
 func (t *Table) place(word uint64) {
-	at := uint32(word>>32) & t.mask
+	home := uint32(word>>32) & t.mask
+	at := t.vacant(home)
+	t.index[at] = t.index[home]
+	t.index[home] = word
+}
+
+// vacant returns the first empty place from at on.
+func (t *Table) vacant(at uint32) uint32 {
 	for t.index[at] != 0 {
 		at = (at + 1) & t.mask
 	}
-	t.index[at] = word
+	return at
 }
 
 // indexHolds is how many flows an index of so many words may hold before it grows:
@@ -317,8 +316,8 @@ func (t *Table) grow() bool {
 	}
 	t.index, t.mask = next, uint32(len(next)-1)
 	for _, word := range old {
-		if word != 0 {
-			t.place(word)
+		if word != 0 { // of those with one home, the youngest comes first
+			t.index[t.vacant(uint32(word>>32)&t.mask)] = word
 		}
 	}
 	_ = arena.Free(old) // what cannot be given back stays reserved, no more
