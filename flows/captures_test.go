@@ -186,8 +186,8 @@ func TestAgainstTshark(t *testing.T) {
 				if _, twice := got[k]; twice {
 					t.Errorf("%s: two flows, %s and %s", k, describe(got[k]), describe(f))
 				}
-				hot, cold := *f.Hot, *f.Cold
-				got[k] = Flow{&hot, &cold}
+				hot, cold, lost := *f.Hot, *f.Cold, *f.Lost
+				got[k] = Flow{&hot, &cold, &lost}
 			}
 			readCapture(t, c.file, func(p *decode.Packet) {
 				s.feed(p, func(a decode.Addr, port uint16) bool {

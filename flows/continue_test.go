@@ -50,7 +50,7 @@ func (w twins) compare() {
 		t.Fatal("the holes are others")
 	}
 	for r := range a.used {
-		if a.slab.hot[r] != b.slab.hot[r] || a.slab.cold[r] != b.slab.cold[r] {
+		if a.slab.hot[r] != b.slab.hot[r] || a.slab.cold[r] != b.slab.cold[r] || a.slab.lost[r] != b.slab.lost[r] {
 			t.Fatalf("record %d\n%+v %+v by the rules\n%+v %+v the short way, after\n%+v", r, a.slab.hot[r], a.slab.cold[r], b.slab.hot[r], b.slab.cold[r], w.rules.last)
 		}
 	}

@@ -6,6 +6,8 @@
 package flows
 
 import (
+	"unsafe"
+
 	"github.com/nametap/nametap/capture/decode"
 )
 
@@ -75,6 +77,8 @@ const (
 	flagInitiatorDown             // the server sent the SYN
 	flagSettled                   // the name is settled
 	flagCountedClose              // the close is in the class counters
+	flagHoles                     // a half has had holes
+	flagLost                      // Lost is not zero
 )
 
 // Bits of Half.bits.
@@ -133,23 +137,25 @@ type Loss struct {
 	LostBefore    uint32
 	// OutOfOrder counts segments that filled a hole in time.
 	OutOfOrder uint32
-	// Unseen counts bytes that were acknowledged but never passed the tap:
-	// the capture lost them. It stops at 2^32-1.
-	Unseen uint32
 }
 
-// Flow is one connection: the two records that the table has of it. Exported
-// fields are for whoever writes the flow record; the rest is the table's. Neither
-// holds a pointer: ten million of them give the garbage collector nothing to walk.
+// Flow is one connection: the records that the table has of it. Exported fields are
+// for whoever writes the flow record; the rest is the table's. None of them holds a
+// pointer: ten million of them give the garbage collector nothing to walk.
 //
-// Their size is paid once a flow, 288 bytes or 2.9 GB for ten million (a test
-// holds it there), and their layout once a packet: in a table beyond the caches
-// each line of 64 bytes costs a trip to memory. So what every segment reads or
-// writes is apart from the rest, in two whole lines.
+// Their size is paid once a flow, FlowBytes or 2.9 GB for ten million (a test holds it
+// there), and their layout once a packet: in a table beyond the caches each line of 64
+// bytes costs a trip to memory. So what every segment reads or writes is apart from
+// the rest, in two whole lines; what opening and closing need is in two more; and what
+// few flows ever need is in neither.
 type Flow struct {
 	*Hot
 	*Cold
+	*Lost
 }
+
+// FlowBytes is what the records of a flow take.
+const FlowBytes = int64(unsafe.Sizeof(Hot{}) + unsafe.Sizeof(Cold{}) + unsafe.Sizeof(Lost{}) + unsafe.Sizeof(links{}))
 
 // Hot is what every segment reads or writes. The key is not in it: a segment is
 // known by the hash, whose seed is secret. It meets the hash of another connection
@@ -193,12 +199,12 @@ func (f *Hot) halves(d Direction) (h, other *Half) { return &f.Half[d&1], &f.Hal
 // only keeps the compiler from dropping them.
 func (f *Hot) Touch() uint64 { return f.hash ^ uint64(f.Half[Down].nxt) }
 
-// Cold is what openings, closings, losses and records need, and the wheel.
+// Cold is what openings, closings and records need. What is read again when the flow
+// is closed and, minutes later, forgotten, is in its first line.
 type Cold struct {
 	Start int64 // packet time of the first packet
 
-	prev, next uint32 // list links, 0 ends
-	slot       uint16 // wheel slot, valid in stateOpen
+	slot uint16 // wheel slot, valid in stateOpen
 
 	Reason EndReason
 	// Evidence is the owner's.
@@ -211,16 +217,6 @@ type Cold struct {
 
 	SYNs, SYNACKs, FINs, RSTs uint32
 
-	iss [2]uint32 // initial sequence numbers, by direction
-	// Handshake is the round-trip time of the SYN or SYN/ACK in
-	// microseconds plus one, by direction; 0 without a sample.
-	Handshake [2]uint32
-
-	// DNSAnswered is when the answer behind DNSName came.
-	DNSAnswered int64
-
-	Key Key
-
 	// Name, DNSName and SNI are interned names, 0 without one. The flow
 	// holds a reference to each.
 	Name, DNSName, SNI uint32
@@ -232,8 +228,30 @@ type Cold struct {
 	// begun anew, by direction: once in 4 GiB. They stop at 65,535.
 	bytesWraps, payloadWraps [2]uint16
 
+	// Unseen counts bytes that were acknowledged but never passed the tap, by
+	// direction: the capture lost them. It stops at 2^32-1.
+	Unseen [2]uint32
+
+	Key Key
+
+	iss [2]uint32 // initial sequence numbers, by direction
+	// Handshake is the round-trip time of the SYN or SYN/ACK in
+	// microseconds plus one, by direction; 0 without a sample.
+	Handshake [2]uint32
+
+	// DNSAnswered is when the answer behind DNSName came.
+	DNSAnswered int64
+}
+
+// Lost is what the flow lost on its way. It is zero where flagLost is not set.
+type Lost struct {
 	Loss [2]Loss // by direction, as Half
 }
+
+// links are a flow's neighbours in its list, 0 ends; of a free record next alone counts. They
+// are apart from all else, so that those of a table's youngest flows, which are linked
+// and unlinked all the time, take few lines.
+type links struct{ prev, next uint32 }
 
 // Bytes returns the IP bytes of direction d.
 func (f Flow) Bytes(d Direction) uint64 {

@@ -68,7 +68,7 @@ func (f Flow) Record() Record {
 		r.Retransmitted[d] = loss.Retransmitted
 		r.OutOfOrder[d] = loss.OutOfOrder
 		r.LostBefore[d] = loss.LostBefore
-		r.Unseen[d] = loss.Unseen
+		r.Unseen[d] = f.Unseen[d]
 		r.RTTSamples[d] = h.RTTCount
 		r.RTTHandshake[d] = int64(f.Handshake[d]) - 1
 		r.RTTMin[d], r.RTTMean[d] = NoSample, NoSample

@@ -137,7 +137,7 @@ func (h *Half) resent(p *decode.Packet, end uint32) {
 // whose half is h. One answer gives one sample, of the last segment that it answers:
 // with delayed acknowledgments (RFC 5681 section 4.2) those before that have only
 // waited for it.
-func (t *Table) acknowledge(f Flow, h *Half, p *decode.Packet, dir Direction) {
+func (t *Table) acknowledge(f *Hot, h *Half, p *decode.Packet, dir Direction) {
 	ahead := int32(p.Ack - h.una)
 	switch {
 	case h.bits&halfAcked == 0, ahead > 0 && ahead <= maxWindow && p.Flags&decode.RST == 0:
@@ -152,7 +152,7 @@ func (t *Table) acknowledge(f Flow, h *Half, p *decode.Packet, dir Direction) {
 		h.una = p.Ack
 	}
 	if h.waits() && p.Flags&decode.RST == 0 { // which comes when its sender likes, or from a middlebox
-		t.echo(f.Hot, h, p, dir)
+		t.echo(f, h, p, dir)
 	}
 }
 

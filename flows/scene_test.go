@@ -264,7 +264,7 @@ func describe(f Flow) string {
 		put(name+".rtx", uint64(f.Loss[d].Retransmitted))
 		put(name+".lost", uint64(f.Loss[d].LostBefore))
 		put(name+".ooo", uint64(f.Loss[d].OutOfOrder))
-		put(name+".unseen", uint64(f.Loss[d].Unseen))
+		put(name+".unseen", uint64(f.Unseen[d]))
 		put(name+".hs", uint64(f.Handshake[d]))
 		put(name+".rtts", uint64(h.RTTCount))
 		put(name+".min", uint64(h.RTTMin))
@@ -412,7 +412,7 @@ func checkTable(t *Table) error {
 	seen := make(map[uint32]string, t.entries)
 	walk := func(name string, head uint32, tail *uint32, want state) error {
 		prev := uint32(0)
-		for r := head; r != 0; r = t.slab.cold[r].next {
+		for r := head; r != 0; r = t.slab.links[r].next {
 			f := t.Flow(r)
 			if old, ok := seen[r]; ok {
 				return fmt.Errorf("record %d is in %s and in %s", r, old, name)
@@ -421,8 +421,8 @@ func checkTable(t *Table) error {
 			if f.state != want {
 				return fmt.Errorf("record %d in %s has state %d", r, name, f.state)
 			}
-			if f.prev != prev {
-				return fmt.Errorf("record %d in %s: prev %d, want %d", r, name, f.prev, prev)
+			if got := t.slab.links[r].prev; got != prev {
+				return fmt.Errorf("record %d in %s: prev %d, want %d", r, name, got, prev)
 			}
 			prev = r
 		}
@@ -444,7 +444,7 @@ func checkTable(t *Table) error {
 		if err := walk("slot "+strconv.Itoa(i), head, nil, stateOpen); err != nil {
 			return err
 		}
-		for r := head; r != 0; r = t.slab.cold[r].next {
+		for r := head; r != 0; r = t.slab.links[r].next {
 			if int(t.slab.cold[r].slot) != i {
 				return fmt.Errorf("record %d in slot %d thinks it is in %d", r, i, t.slab.cold[r].slot)
 			}
@@ -454,7 +454,7 @@ func checkTable(t *Table) error {
 		return fmt.Errorf("%d records in lists, %d entries", len(seen), t.entries)
 	}
 	free := 0
-	for r := t.free; r != 0; r = t.slab.cold[r].next {
+	for r := t.free; r != 0; r = t.slab.links[r].next {
 		if t.slab.hot[r].state != stateFree || seen[r] != "" {
 			return fmt.Errorf("record %d on the free list has state %d", r, t.slab.hot[r].state)
 		}

@@ -40,91 +40,135 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 // Take is Segment for a segment that Continue has left. r is the index of its flow
 // if that was Known, so that it need not be looked for, else 0.
 func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, hash uint64) (uint32, Event) {
-	f := t.Flow(r)
-	if key := KeyOf(p, scope, dir); f.state == stateFree || !f.Key.equal(&key) {
+	f, cold := t.Hot(r), &t.slab.cold[r]
+	stands := f.hash == hash && f.Half[dir&1].nxt == p.Seq // as of Hot: the key is in a line that is rarely at hand
+	if f.state == stateFree || !stands && !cold.Key.names(p, scope, dir) {
+		key := KeyOf(p, scope, dir)
 		return t.Segment(p, &key, dir, hash)
 	}
-	if p.Flags&decode.SYN != 0 || p.Time-f.Last > t.timeout(f.Hot) {
-		if why := t.succeeded(f, p, dir); why != NotEnded {
-			key := f.Key
+	if p.Flags&decode.SYN != 0 || p.Time-f.Last > t.timeout(f) {
+		if why := t.succeeded(f, cold, p, dir); why != NotEnded {
+			key := cold.Key
 			t.end(r, why)
 			return t.open(p, &key, dir, hash)
 		}
 	}
-	return r, t.add(r, f, p, dir, hash)
+	return r, t.add(r, f, cold, p, dir, hash)
 }
 
-// KeyOf returns the segment's flow key.
-func KeyOf(p *decode.Packet, scope uint32, dir Direction) Key {
-	if dir == Down {
-		return Key{Subscriber: p.Dst, Server: p.Src, Scope: scope, SubscriberPort: p.DstPort, ServerPort: p.SrcPort}
-	}
-	return Key{Subscriber: p.Src, Server: p.Dst, Scope: scope, SubscriberPort: p.SrcPort, ServerPort: p.DstPort}
+// KeyOf returns the segment's flow key. No branch asks for the direction, which would
+// be guessed wrong as often as not: the ends are exchanged by the bits in which they
+// differ.
+func KeyOf(p *decode.Packet, scope uint32, dir Direction) (k Key) {
+	hi, lo, ports := exchange(p, dir)
+	k.Subscriber = decode.Addr{Hi: p.Src.Hi ^ hi, Lo: p.Src.Lo ^ lo}
+	k.Server = decode.Addr{Hi: p.Dst.Hi ^ hi, Lo: p.Dst.Lo ^ lo}
+	k.Scope, k.SubscriberPort, k.ServerPort = scope, p.SrcPort^ports, p.DstPort^ports
+	return k
+}
+
+// names reports whether k is the segment's KeyOf.
+func (k *Key) names(p *decode.Packet, scope uint32, dir Direction) bool {
+	hi, lo, ports := exchange(p, dir)
+	return k.Subscriber.Hi^p.Src.Hi^hi|k.Subscriber.Lo^p.Src.Lo^lo|k.Server.Hi^p.Dst.Hi^hi|k.Server.Lo^p.Dst.Lo^lo|
+		uint64(k.SubscriberPort^p.SrcPort^ports|k.ServerPort^p.DstPort^ports)|uint64(k.Scope^scope) == 0
+}
+
+// exchange returns in which bits the ends of a segment of direction Down differ, and
+// none of direction Up.
+func exchange(p *decode.Packet, dir Direction) (hi, lo uint64, ports uint16) {
+	down := -uint64(dir & 1)
+	return (p.Src.Hi ^ p.Dst.Hi) & down, (p.Src.Lo ^ p.Dst.Lo) & down, (p.SrcPort ^ p.DstPort) & uint16(down)
 }
 
 // open begins a flow with the segment p.
 func (t *Table) open(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
 	r := t.insert(key, hash)
-	f := t.Flow(r)
+	f, cold := t.Hot(r), &t.slab.cold[r]
 	f.spoke = t.spoken(p.Time)
-	f.Start, f.Last = p.Time, p.Time
-	f.state = stateHalfOpen
-	if p.Flags&decode.SYN == 0 {
+	cold.Start, f.Last = p.Time, p.Time
+	if p.Flags&decode.SYN != 0 {
+		f.state = stateHalfOpen
+		t.push(&t.halfOpen, r)
+	} else {
 		f.state = stateOpen
+		t.schedule(r, f)
 	}
-	t.link(r, f)
-	return r, Opened | t.add(r, f, p, dir, hash)
+	return r, Opened | t.add(r, f, cold, p, dir, hash)
 }
 
 // add counts a segment of the flow.
-func (t *Table) add(r uint32, f Flow, p *decode.Packet, dir Direction, hash uint64) (ev Event) {
+func (t *Table) add(r uint32, f *Hot, cold *Cold, p *decode.Packet, dir Direction, hash uint64) (ev Event) {
 	t.hash, t.loss = hash, 0
 	h, other := f.halves(dir)
 	c := &t.cfg.Classes[f.Class%MaxClasses]
-	if carried(h, other, p) {
-		c.Carried++
-		ev = NowCarried
-	}
-	if dir == Up && p.PayloadLen != 0 {
-		ev |= SubscriberPayload
+	if p.PayloadLen != 0 {
+		if carried(h, other, p) {
+			c.Carried++
+			ev = NowCarried
+		}
+		if dir == Up {
+			ev |= SubscriberPayload
+		}
 	}
 	c.count(p, dir)
 	if h.count(p) {
-		t.wrapped(f.Hot, p, dir)
+		t.wrapped(f, p, dir)
 	}
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.spoken(p.Time)
-	t.live(r, f, h, other, c, p, dir)
-	t.sequence(f, h, other, p, dir)
+	if p.Flags&(decode.SYN|decode.FIN|decode.RST) != 0 {
+		c.countFlags(cold, p)
+		t.live(r, f, cold, h, other, p, dir)
+	} else if f.state != stateOpen || f.flags&flagAwaited != 0 {
+		t.goOn(r, f, p, dir)
+	}
+	t.sequence(f, cold, h, other, p, dir)
 	return ev | t.loss
 }
 
-// live follows the connection through its life, of which the segment's flags tell.
-func (t *Table) live(r uint32, f Flow, h, other *Half, c *Counters, p *decode.Packet, dir Direction) {
-	const rare = decode.SYN | decode.FIN | decode.RST
-	if p.Flags&rare != 0 {
-		c.countFlags(f.Cold, p)
-	}
+// live follows the connection through its beginning and its end, of which the
+// segment's flags tell.
+func (t *Table) live(r uint32, f *Hot, cold *Cold, h, other *Half, p *decode.Packet, dir Direction) {
 	switch {
 	case p.Flags&decode.RST != 0:
 	case p.Flags&decode.SYN != 0:
-		f.synchronize(h, p, dir)
-	case p.Flags&decode.ACK != 0 && f.flags&flagAwaited != 0 && dir == f.initiator():
-		f.flags &^= flagAwaited
-		c.Established++
+		f.synchronize(cold, h, p, dir)
+	default:
+		t.answer(f, p, dir)
 	}
 	switch {
 	case f.state == stateClosed:
-		t.renew(r, f) // a late segment: wait on from here
+		t.renew(&t.closed, r) // a late segment: wait on from here
 	case p.Flags&decode.RST != 0:
 		t.close(r, f, EndRST)
 	case p.Flags&decode.FIN != 0 && h.finish(other):
 		t.close(r, f, EndFIN)
 	case f.state != stateHalfOpen:
 	case p.Flags&decode.SYN != 0:
-		t.renew(r, f)
+		t.renew(&t.halfOpen, r)
 	default:
 		t.enter(r, f, stateOpen)
+	}
+}
+
+// goOn follows a connection that is half-open, closed, or waits for its initiator
+// to go on, through a segment without any flag but ACK.
+func (t *Table) goOn(r uint32, f *Hot, p *decode.Packet, dir Direction) {
+	t.answer(f, p, dir)
+	switch f.state {
+	case stateClosed:
+		t.renew(&t.closed, r)
+	case stateHalfOpen:
+		t.enter(r, f, stateOpen)
+	}
+}
+
+// answer notes that the initiator went on after its SYN.
+func (t *Table) answer(f *Hot, p *decode.Packet, dir Direction) {
+	if p.Flags&decode.ACK != 0 && f.flags&flagAwaited != 0 && dir == f.initiator() {
+		f.flags &^= flagAwaited
+		t.cfg.Classes[f.Class%MaxClasses].Established++
 	}
 }
 
@@ -146,16 +190,16 @@ const lateSYNWindow = 64 << 10
 
 // succeeded reports whether p belongs to a new connection on f's 5-tuple, and
 // if so, why f ends.
-func (t *Table) succeeded(f Flow, p *decode.Packet, dir Direction) EndReason {
-	if p.Time-f.Last > t.timeout(f.Hot) {
+func (t *Table) succeeded(f *Hot, cold *Cold, p *decode.Packet, dir Direction) EndReason {
+	if p.Time-f.Last > t.timeout(f) {
 		return EndIdle
 	}
 	if p.Flags&(decode.SYN|decode.RST) != decode.SYN {
 		return NotEnded
 	}
-	same := f.sameSYN(p, dir)
+	same := f.sameSYN(cold, p, dir)
 	if p.Flags&decode.ACK != 0 {
-		same = f.sameSYNACK(p, dir)
+		same = f.sameSYNACK(cold, p, dir)
 	}
 	if same {
 		return NotEnded
@@ -165,13 +209,13 @@ func (t *Table) succeeded(f Flow, p *decode.Packet, dir Direction) EndReason {
 
 // sameSYN reports whether the SYN is the connection's own: it has its initial
 // sequence number, or stands right before what has been seen of its stream.
-func (f Flow) sameSYN(p *decode.Packet, dir Direction) bool {
+func (f *Hot) sameSYN(cold *Cold, p *decode.Packet, dir Direction) bool {
 	h := &f.Half[dir]
 	switch {
 	case h.bits&halfISS != 0:
-		return f.iss[dir] == p.Seq
+		return cold.iss[dir] == p.Seq
 	case h.bits&halfSeen != 0:
-		return p.Time-f.Start <= mirrorSkew && h.nxt-p.Seq-1 <= lateSYNWindow
+		return p.Time-cold.Start <= mirrorSkew && h.nxt-p.Seq-1 <= lateSYNWindow
 	case h.bits&halfAcked != 0:
 		return h.una-p.Seq-1 <= lateSYNWindow
 	}
@@ -181,15 +225,15 @@ func (f Flow) sameSYN(p *decode.Packet, dir Direction) bool {
 // sameSYNACK reports whether the SYN/ACK is the connection's own. Beside a SYN
 // it proves nothing while the connection lives: servers answer one SYN with
 // several sequence numbers (RFC 4987 section 3.6), and old answers come late.
-func (f Flow) sameSYNACK(p *decode.Packet, dir Direction) bool {
+func (f *Hot) sameSYNACK(cold *Cold, p *decode.Packet, dir Direction) bool {
 	h, other := &f.Half[dir], &f.Half[dir.Reverse()]
 	switch {
 	case other.bits&halfISS != 0:
-		return f.state != stateClosed || p.Ack-f.iss[dir.Reverse()]-1 <= lateSYNWindow
-	case h.bits&halfISS != 0 && f.iss[dir] != p.Seq:
+		return f.state != stateClosed || p.Ack-cold.iss[dir.Reverse()]-1 <= lateSYNWindow
+	case h.bits&halfISS != 0 && cold.iss[dir] != p.Seq:
 		return f.state == stateHalfOpen && other.bits&halfAcked != 0 && other.una == p.Ack
 	}
-	return f.sameSYN(p, dir)
+	return f.sameSYN(cold, p, dir)
 }
 
 // carried reports whether p, of h, is the segment with which the flow has had payload
@@ -223,15 +267,24 @@ func (t *Table) wrapped(f *Hot, p *decode.Packet, dir Direction) {
 	}
 }
 
-// coldOf returns the other record of the flow. It looks for it once more: who has no
-// use for the index mostly, does not keep it in a register.
-func (t *Table) coldOf(f *Hot) *Cold {
+// recordOf returns the index of the flow. It looks for it once more: who has no use
+// for it mostly, does not keep it in a register.
+func (t *Table) recordOf(f *Hot) uint32 {
 	tag := uint32(f.hash >> 32)
 	for at := tag & t.mask; ; at = (at + 1) & t.mask {
 		if word := t.index[at]; uint32(word>>32) == tag && &t.slab.hot[uint32(word)] == f {
-			return &t.slab.cold[uint32(word)]
+			return uint32(word)
 		}
 	}
+}
+
+// coldOf returns what openings, closings and records need of the flow.
+func (t *Table) coldOf(f *Hot) *Cold { return &t.slab.cold[t.recordOf(f)] }
+
+// lostOf returns what the flow lost, to be added to.
+func (t *Table) lostOf(f *Hot) *Lost {
+	f.flags |= flagLost
+	return &t.slab.lost[t.recordOf(f)]
 }
 
 // count adds the segment to the flow's class.
@@ -271,11 +324,11 @@ func (f *Hot) initiator() Direction {
 }
 
 // synchronize notes a SYN.
-func (f Flow) synchronize(h *Half, p *decode.Packet, dir Direction) {
+func (f *Hot) synchronize(cold *Cold, h *Half, p *decode.Packet, dir Direction) {
 	ack := p.Flags&decode.ACK != 0
 	switch {
 	case h.bits&halfISS == 0:
-		f.iss[dir] = p.Seq
+		cold.iss[dir] = p.Seq
 		h.bits |= halfISS
 	case !ack || h.bits&halfSYNACK != 0:
 		h.bits |= halfSYNTwice
@@ -284,8 +337,8 @@ func (f Flow) synchronize(h *Half, p *decode.Packet, dir Direction) {
 		h.bits |= halfSYNACK
 		return
 	}
-	if dir == Up && f.OS == OSUnknown {
-		f.OS = FingerprintSYN(p)
+	if dir == Up && cold.OS == OSUnknown {
+		cold.OS = FingerprintSYN(p)
 	}
 	if f.flags&(flagSYN|flagSettled) != 0 {
 		return // settled as a flow met in mid-stream, it stays one: counters never go down
@@ -296,10 +349,10 @@ func (f Flow) synchronize(h *Half, p *decode.Packet, dir Direction) {
 	}
 }
 
-func (t *Table) close(r uint32, f Flow, why EndReason) {
-	f.Reason = why
+func (t *Table) close(r uint32, f *Hot, why EndReason) {
+	t.slab.cold[r].Reason = why
 	t.enter(r, f, stateClosed)
-	t.countClose(f)
+	t.countClose(t.Flow(r))
 }
 
 // Settle decides the flow's class: everything that was held is credited to it.
@@ -316,11 +369,12 @@ func (t *Table) Settle(r uint32, class uint8) {
 		move(&held.Bytes[d], &c.Bytes[d], f.Bytes(Direction(d)))
 		move(&held.Packets[d], &c.Packets[d], uint64(h.Packets))
 		move(&held.Payload[d], &c.Payload[d], f.Payload(Direction(d)))
-		if loss := &f.Loss[d]; loss.any() {
+		move(&held.Unseen[d], &c.Unseen[d], uint64(f.Unseen[d]))
+		if f.flags&flagLost != 0 {
+			loss := &f.Loss[d]
 			move(&held.Retransmitted[d], &c.Retransmitted[d], uint64(loss.Retransmitted))
 			move(&held.LostBefore[d], &c.LostBefore[d], uint64(loss.LostBefore))
 			move(&held.OutOfOrder[d], &c.OutOfOrder[d], uint64(loss.OutOfOrder))
-			move(&held.Unseen[d], &c.Unseen[d], uint64(loss.Unseen))
 		}
 		if h.RTTCount > 0 {
 			// What came before the name is nearly always the handshake's one
@@ -357,11 +411,8 @@ func (t *Table) Settle(r uint32, class uint8) {
 	if f.state == stateClosed {
 		t.countClose(f)
 	}
-	t.reschedule(r, f)
+	t.reschedule(r, f.Hot)
 }
-
-// any reports whether anything was lost.
-func (l *Loss) any() bool { return l.Retransmitted|l.LostBefore|l.OutOfOrder|l.Unseen != 0 }
 
 func move(from, to *uint64, n uint64) {
 	*from -= n

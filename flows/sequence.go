@@ -37,8 +37,8 @@ const maxWindow = 1 << 30
 // sequence follows the segment's sequence and acknowledgment numbers, takes
 // round-trip samples and tells repeats from reordering. All comparisons of
 // sequence numbers are modulo 2^32 (RFC 9293 section 3.4).
-func (t *Table) sequence(f Flow, h, other *Half, p *decode.Packet, dir Direction) {
-	if p.Flags&decode.SYN != 0 && (h.bits&halfISS == 0 || p.Seq != f.iss[dir]) {
+func (t *Table) sequence(f *Hot, cold *Cold, h, other *Half, p *decode.Packet, dir Direction) {
+	if p.Flags&decode.SYN != 0 && (h.bits&halfISS == 0 || p.Seq != cold.iss[dir]) {
 		return // a SYN/ACK to another SYN of the same 5-tuple
 	}
 	if p.Flags&decode.ACK != 0 {
@@ -52,7 +52,7 @@ func (t *Table) sequence(f Flow, h, other *Half, p *decode.Packet, dir Direction
 		h.bits |= halfZeroWin
 	}
 	if length := p.PayloadLen + uint32(p.Flags&decode.SYN>>1) + uint32(p.Flags&decode.FIN); length != 0 {
-		t.advance(f, h, other, p, dir, length)
+		t.advance(f, cold, h, other, p, dir, length)
 		return
 	}
 	h.bareStamp(p)
@@ -60,15 +60,15 @@ func (t *Table) sequence(f Flow, h, other *Half, p *decode.Packet, dir Direction
 		// Met in mid-stream, a segment that takes no sequence space tells about where
 		// the stream is: a keep-alive stands one before.
 		h.bits |= halfSeen | halfSupposed
-		h.nxt, f.iss[dir] = p.Seq, p.Seq-1
+		h.nxt, cold.iss[dir] = p.Seq, p.Seq-1
 	}
 }
 
 // advance places the bytes of the segment, whose length is not 0.
-func (t *Table) advance(f Flow, h, other *Half, p *decode.Packet, dir Direction, length uint32) {
+func (t *Table) advance(f *Hot, cold *Cold, h, other *Half, p *decode.Packet, dir Direction, length uint32) {
 	end := p.Seq + length
 	if h.bits&(halfSeen|halfSupposed) != halfSeen {
-		f.begin(h, p, dir, end)
+		cold.begin(h, p, dir, end)
 		return
 	}
 	ahead := int32(p.Seq - h.nxt)
@@ -77,9 +77,10 @@ func (t *Table) advance(f Flow, h, other *Half, p *decode.Packet, dir Direction,
 		t.dropHoles(h)
 		h.bits &^= probeArmed | halfTrain | halfAcked
 	case ahead < 0:
-		t.behind(f, h, other, p, dir, end)
+		t.behind(f, cold, h, other, p, dir, end)
 		return
 	case ahead > 0:
+		f.flags |= flagHoles
 		t.openHole(h, h.nxt, p.Seq, p.Time)
 	case length == 1 && p.PayloadLen == 1 && other.bits&halfZeroWin != 0:
 		// A zero-window probe with a byte that will come again (RFC 9293
@@ -102,9 +103,9 @@ func (t *Table) accept(h *Half, p *decode.Packet, dir Direction, end uint32) {
 }
 
 // begin places the first segment of a direction that takes sequence space.
-func (f Flow) begin(h *Half, p *decode.Packet, dir Direction, end uint32) {
+func (c *Cold) begin(h *Half, p *decode.Packet, dir Direction, end uint32) {
 	if h.bits&halfISS == 0 {
-		f.iss[dir] = p.Seq - 1
+		c.iss[dir] = p.Seq - 1
 	}
 	h.nxt = end
 	h.bits = h.bits&^halfSupposed | halfSeen
@@ -112,7 +113,7 @@ func (f Flow) begin(h *Half, p *decode.Packet, dir Direction, end uint32) {
 }
 
 // behind judges a segment that starts before nxt.
-func (t *Table) behind(f Flow, h, other *Half, p *decode.Packet, dir Direction, end uint32) {
+func (t *Table) behind(f *Hot, cold *Cold, h, other *Half, p *decode.Packet, dir Direction, end uint32) {
 	if p.Flags&decode.SYN != 0 && h.bits&halfSYNTwice == 0 {
 		// A late SYN, whose stream was met in the middle, or the SYN/ACK
 		// after the SYN of a simultaneous open (RFC 9293 section 3.5).
@@ -130,23 +131,24 @@ func (t *Table) behind(f Flow, h, other *Half, p *decode.Packet, dir Direction, 
 		return
 	}
 	opened, filled := t.fillHole(h, p.Seq, end, p.Time)
-	if !filled && h.bits&halfISS == 0 && int32(end-f.iss[dir]-1) <= 0 {
+	if !filled && h.bits&halfISS == 0 && int32(end-cold.iss[dir]-1) <= 0 {
 		// Before the first byte seen of a flow met in mid-stream.
-		opened, filled = f.Start, p.Time-f.Start < f.reordering()
+		opened, filled = cold.Start, p.Time-cold.Start < f.reordering()
 	}
+	loss := &t.lostOf(f).Loss[dir]
 	switch {
 	case filled && p.Time-opened < f.reordering():
 		t.loss |= OutOfOrder
-		f.Loss[dir].OutOfOrder++
+		loss.OutOfOrder++
 		t.cfg.Classes[f.Class].OutOfOrder[dir]++
 	case filled:
 		t.loss |= LostBefore
-		f.Loss[dir].LostBefore++
+		loss.LostBefore++
 		t.cfg.Classes[f.Class].LostBefore[dir]++
 		fallthrough
 	default:
 		t.loss |= Retransmitted
-		f.Loss[dir].Retransmitted++
+		loss.Retransmitted++
 		t.cfg.Classes[f.Class].Retransmitted[dir]++
 		h.resent(p, end)
 	}
@@ -262,7 +264,8 @@ func (t *Table) fillHole(h *Half, start, end uint32, now int64) (opened int64, f
 
 // acknowledgedHoles takes away the holes that the other end says it has: the
 // capture lost these bytes, not the network.
-func (t *Table) acknowledgedHoles(f Flow, h *Half, dir Direction) {
+func (t *Table) acknowledgedHoles(f *Hot, h *Half, dir Direction) {
+	unseen := &t.coldOf(f).Unseen[dir]
 	l := &t.holes[h.holes]
 	for i := uint32(0); i < l.n; {
 		g := &l.hole[i]
@@ -270,8 +273,8 @@ func (t *Table) acknowledgedHoles(f Flow, h *Half, dir Direction) {
 			i++
 			continue
 		}
-		lost := min(g.end-g.start, math.MaxUint32-f.Loss[dir].Unseen)
-		f.Loss[dir].Unseen += lost
+		lost := min(g.end-g.start, math.MaxUint32-*unseen)
+		*unseen += lost
 		t.cfg.Classes[f.Class].Unseen[dir] += uint64(lost)
 		copy(l.hole[i:], l.hole[i+1:l.n])
 		l.n--

@@ -262,7 +262,7 @@ func (s *scene) lossesIn(class int) {
 	for d := range f.Loss {
 		h := &f.Loss[d]
 		if c.Retransmitted[d] != uint64(h.Retransmitted) || c.LostBefore[d] != uint64(h.LostBefore) ||
-			c.OutOfOrder[d] != uint64(h.OutOfOrder) || c.Unseen[d] != uint64(h.Unseen) {
+			c.OutOfOrder[d] != uint64(h.OutOfOrder) || c.Unseen[d] != uint64(f.Unseen[d]) {
 			s.t.Errorf("direction %d: class has %d, %d, %d, %d", d, c.Retransmitted[d], c.LostBefore[d], c.OutOfOrder[d], c.Unseen[d])
 		}
 	}
@@ -416,7 +416,7 @@ func TestUnseenDoesNotWrap(t *testing.T) {
 		s.data(Up, 10, seq(n)).ack(Down, acks(n+10))
 		n += 10
 	}
-	if got := s.tab.Flow(1).Loss[Up].Unseen; got != 1<<32-1 {
+	if got := s.tab.Flow(1).Unseen[Up]; got != 1<<32-1 {
 		t.Errorf("unseen is %d, want all ones", got)
 	}
 	s.settle(media)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"unsafe"
 
 	"github.com/nametap/nametap/internal/arena"
 )
@@ -21,6 +20,8 @@ import (
 type Slab struct {
 	hot      []Hot // those at 0 are never used: index 0 means none
 	cold     []Cold
+	lost     []Lost
+	links    []links
 	used     uint32 // flows that tables have taken
 	promised int    // flows that tables may take, all together
 }
@@ -41,9 +42,11 @@ func NewSlab(flows int) (*Slab, error) {
 		return nil, fmt.Errorf("flows: %d flows in one memory; give at most %d", flows, uint32(math.MaxUint32-1))
 	}
 	s := &Slab{used: 1}
-	var errs [2]error
+	var errs [4]error
 	s.hot, errs[0] = arena.Make[Hot](flows + 1)
 	s.cold, errs[1] = arena.Make[Cold](flows + 1)
+	s.lost, errs[2] = arena.Make[Lost](flows + 1)
+	s.links, errs[3] = arena.Make[links](flows + 1)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, errors.Join(err, s.Free())
 	}
@@ -52,8 +55,8 @@ func NewSlab(flows int) (*Slab, error) {
 
 // Free gives the memory back, once no table uses it any more.
 func (s *Slab) Free() error {
-	err := errors.Join(arena.Free(s.hot), arena.Free(s.cold))
-	s.hot, s.cold = nil, nil
+	err := errors.Join(arena.Free(s.hot), arena.Free(s.cold), arena.Free(s.lost), arena.Free(s.links))
+	s.hot, s.cold, s.lost, s.links = nil, nil, nil, nil
 	return err
 }
 
@@ -73,12 +76,14 @@ func (s *Slab) take(n uint32) uint32 {
 	if first < hugeRecords && s.used >= hugeRecords {
 		arena.AdviseHuge(s.hot)
 		arena.AdviseHuge(s.cold)
+		arena.AdviseHuge(s.lost)
+		arena.AdviseHuge(s.links)
 	}
 	return first
 }
 
 // hugeRecords is with how many records the slab is large enough for huge pages.
-const hugeRecords = uint32(arena.HugeFrom / (unsafe.Sizeof(Hot{}) + unsafe.Sizeof(Cold{})))
+const hugeRecords = uint32(arena.HugeFrom / FlowBytes)
 
 // Hot returns what every segment needs of the flow at index, of whichever table.
 func (s *Slab) Hot(index uint32) *Hot { return &s.hot[index] }

@@ -166,7 +166,9 @@ func (t *Table) Free() error {
 func (t *Table) Len() int { return t.entries }
 
 // Flow returns the flow at index, which stays where it is until OnEnd.
-func (t *Table) Flow(index uint32) Flow { return Flow{&t.slab.hot[index], &t.slab.cold[index]} }
+func (t *Table) Flow(index uint32) Flow {
+	return Flow{&t.slab.hot[index], &t.slab.cold[index], &t.slab.lost[index]}
+}
 
 // Hot returns what every segment needs of the flow at index.
 func (t *Table) Hot(index uint32) *Hot { return &t.slab.hot[index] }
@@ -238,7 +240,7 @@ func (t *Table) insert(k *Key, hash uint64) uint32 {
 	}
 	r := t.free
 	if r != 0 {
-		t.free = t.slab.cold[r].next
+		t.free = t.slab.links[r].next
 		t.slab.hot[r], t.slab.cold[r] = Hot{}, Cold{}
 	} else {
 		r = t.fresh()
@@ -325,11 +327,11 @@ func (t *Table) grow() bool {
 }
 
 // remove takes the record out of index and lists and frees it.
-func (t *Table) remove(r uint32) {
-	f := t.Flow(r)
-	t.unlink(f)
-	t.dropHoles(&f.Half[Up])
-	t.dropHoles(&f.Half[Down])
+func (t *Table) remove(r uint32, f *Hot) {
+	t.unlink(r, f)
+	if f.flags&(flagHoles|flagLost) != 0 {
+		t.dropLosses(r, f)
+	}
 	want := f.hash>>32<<32 | uint64(r)
 	at := uint32(f.hash>>32) & t.mask
 	for t.index[at] != want {
@@ -337,9 +339,18 @@ func (t *Table) remove(r uint32) {
 	}
 	t.unplace(at)
 	f.state = stateFree
-	f.next = t.free
+	t.slab.links[r].next = t.free
 	t.free = r
 	t.entries--
+}
+
+// dropLosses frees what few flows have.
+//
+//go:noinline
+func (t *Table) dropLosses(r uint32, f *Hot) {
+	t.dropHoles(&f.Half[Up])
+	t.dropHoles(&f.Half[Down])
+	t.slab.lost[r] = Lost{}
 }
 
 // unplace empties an index slot and moves later words of the same run back, so
@@ -388,12 +399,12 @@ func (t *Table) soonest() uint32 {
 			continue
 		}
 		t.wheelMin = sec
-		f := t.Flow(r)
-		if tries == 16 || t.due(f.Hot) <= sec {
+		f := t.Hot(r)
+		if tries == 16 || t.due(f) <= sec {
 			return r
 		}
 		tries++
-		t.unlink(f)
+		t.leave(r)
 		t.schedule(r, f)
 	}
 	return 0
@@ -408,7 +419,7 @@ func (t *Table) end(r uint32, why EndReason) {
 	}
 	t.cfg.OnEnd(r, f)
 	t.countClose(f)
-	t.remove(r)
+	t.remove(r, f.Hot)
 }
 
 // Shutdown ends every flow: at packet time now those whose time-out has passed as
@@ -416,10 +427,10 @@ func (t *Table) end(r uint32, why EndReason) {
 func (t *Table) Shutdown(now int64) {
 	for n := range t.used - 1 {
 		r := t.record(n)
-		f := t.Flow(r)
+		f := t.Hot(r)
 		switch {
 		case f.state == stateFree:
-		case now-f.Last > t.timeout(f.Hot):
+		case now-f.Last > t.timeout(f):
 			t.end(r, EndIdle)
 		default:
 			t.end(r, EndShutdown)
@@ -511,18 +522,17 @@ func (t *Table) timeOut(r uint32) {
 func (t *Table) turn(slot uint16, sec int64) {
 	r := t.wheel[slot]
 	for r != 0 && (t.mayEnd > 0 || slot != overdue) {
-		f := t.Flow(r)
-		next := f.next
+		f, next := t.Hot(r), t.slab.links[r].next
 		switch {
-		case t.due(f.Hot) >= sec:
-			t.giveUpProbes(f.Hot)
-			t.unlink(f)
+		case t.due(f) >= sec:
+			t.giveUpProbes(f)
+			t.leave(r)
 			t.schedule(r, f)
 		case t.mayEnd > 0:
 			t.timeOut(r)
 		default:
-			t.unlink(f)
-			t.wait(r, f.Cold, overdue)
+			t.leave(r)
+			t.wait(r, overdue)
 		}
 		r = next
 	}
@@ -536,101 +546,106 @@ func (t *Table) due(f *Hot) int64 {
 
 // schedule puts an open flow into the slot of its deadline, never into the one
 // that is being turned.
-func (t *Table) schedule(r uint32, f Flow) {
-	sec := min(max(t.due(f.Hot), t.wheelNow+1), t.wheelNow+wheelSlots-1)
+func (t *Table) schedule(r uint32, f *Hot) {
+	sec := min(max(t.due(f), t.wheelNow+1), t.wheelNow+wheelSlots-1)
 	t.wheelMin = min(t.wheelMin, sec)
-	t.wait(r, f.Cold, uint16(sec)%wheelSlots)
+	t.wait(r, uint16(sec)%wheelSlots)
 }
 
+// The lists are kept without asking whether a flow has a neighbour, which would be
+// guessed wrong as often as not: what is written to the links of 0 is never read.
+
 // wait puts an open flow into a slot.
-func (t *Table) wait(r uint32, f *Cold, slot uint16) {
-	head := &t.wheel[slot]
-	f.slot = slot
-	f.prev, f.next = 0, *head
-	if f.next != 0 {
-		t.slab.cold[f.next].prev = r
-	}
+func (t *Table) wait(r uint32, slot uint16) {
+	head, l := &t.wheel[slot], t.slab.links
+	t.slab.cold[r].slot = slot
+	l[r] = links{next: *head}
+	l[*head].prev = r
 	*head = r
 }
 
-// link puts the flow into the list of its state.
-func (t *Table) link(r uint32, f Flow) {
-	switch f.state {
-	case stateHalfOpen:
-		t.push(&t.halfOpen, r, f.Cold)
-	case stateClosed:
-		t.push(&t.closed, r, f.Cold)
-	default:
-		t.schedule(r, f)
+// leave is the contrary of wait.
+func (t *Table) leave(r uint32) {
+	l := t.slab.links
+	n := l[r]
+	l[n.next].prev = n.prev
+	l[n.prev].next = n.next
+	if n.prev == 0 {
+		t.wheel[t.slab.cold[r].slot] = n.next
 	}
 }
 
-func (t *Table) push(l *list, r uint32, f *Cold) {
-	f.prev, f.next = l.tail, 0
-	if l.tail != 0 {
-		t.slab.cold[l.tail].next = r
-	} else {
-		l.head = r
+// push puts a flow at the young end of a list.
+func (t *Table) push(q *list, r uint32) {
+	l := t.slab.links
+	l[r] = links{prev: q.tail}
+	l[q.tail].next = r
+	head := q.head
+	if head == 0 {
+		head = r
 	}
-	l.tail = r
-}
-
-// unlink takes the flow out of whichever list holds it.
-func (t *Table) unlink(f Flow) {
-	switch f.state {
-	case stateHalfOpen:
-		t.pull(&t.halfOpen, f.Cold)
-	case stateClosed:
-		t.pull(&t.closed, f.Cold)
-	default:
-		t.leave(f.Cold)
-	}
+	q.head, q.tail = head, r
 }
 
 // pull is the contrary of push.
-func (t *Table) pull(l *list, f *Cold) {
-	if f.prev != 0 {
-		t.slab.cold[f.prev].next = f.next
-	} else {
-		l.head = f.next
+func (t *Table) pull(q *list, r uint32) {
+	l := t.slab.links
+	n := l[r]
+	l[n.next].prev = n.prev
+	l[n.prev].next = n.next
+	head, tail := q.head, q.tail
+	if n.prev == 0 {
+		head = n.next
 	}
-	if f.next != 0 {
-		t.slab.cold[f.next].prev = f.prev
-	} else {
-		l.tail = f.prev
+	if n.next == 0 {
+		tail = n.prev
+	}
+	q.head, q.tail = head, tail
+}
+
+// link puts the flow into the list of its state.
+func (t *Table) link(r uint32, f *Hot) {
+	switch f.state {
+	case stateOpen:
+		t.schedule(r, f)
+	case stateHalfOpen:
+		t.push(&t.halfOpen, r)
+	default:
+		t.push(&t.closed, r)
 	}
 }
 
-// leave is the contrary of wait.
-func (t *Table) leave(f *Cold) {
-	if f.prev != 0 {
-		t.slab.cold[f.prev].next = f.next
-	} else {
-		t.wheel[f.slot] = f.next
-	}
-	if f.next != 0 {
-		t.slab.cold[f.next].prev = f.prev
+// unlink takes the flow out of whichever list holds it.
+func (t *Table) unlink(r uint32, f *Hot) {
+	switch f.state {
+	case stateClosed:
+		t.pull(&t.closed, r)
+	case stateOpen:
+		t.leave(r)
+	default:
+		t.pull(&t.halfOpen, r)
 	}
 }
 
-// renew moves a flow that is not open to the young end of its list.
-func (t *Table) renew(r uint32, f Flow) {
-	if f.next != 0 {
-		t.enter(r, f, f.state)
+// renew moves a flow to the young end of the list that holds it.
+func (t *Table) renew(q *list, r uint32) {
+	if q.tail != r {
+		t.pull(q, r)
+		t.push(q, r)
 	}
 }
 
 // enter moves the flow to another state.
-func (t *Table) enter(r uint32, f Flow, s state) {
-	t.unlink(f)
+func (t *Table) enter(r uint32, f *Hot, s state) {
+	t.unlink(r, f)
 	f.state = s
 	t.link(r, f)
 }
 
 // reschedule is called when a flow's class, and with it its time-out, changed.
-func (t *Table) reschedule(r uint32, f Flow) {
+func (t *Table) reschedule(r uint32, f *Hot) {
 	if f.state == stateOpen {
-		t.leave(f.Cold)
+		t.leave(r)
 		t.schedule(r, f)
 	}
 }

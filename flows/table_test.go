@@ -204,7 +204,7 @@ func TestIndex(t *testing.T) {
 		}
 		r := tab.insert(&k, poor(&k))
 		tab.slab.hot[r].state = stateHalfOpen
-		tab.link(r, tab.Flow(r))
+		tab.link(r, tab.Hot(r))
 		in[p] = r
 	}
 	drop := func(p uint16) {
@@ -219,9 +219,9 @@ func TestIndex(t *testing.T) {
 			at = (at + 1) & tab.mask
 		}
 		tab.unplace(at)
-		tab.unlink(tab.Flow(r))
+		tab.unlink(r, tab.Hot(r))
 		tab.slab.hot[r].state = stateFree
-		tab.slab.cold[r].next = tab.free
+		tab.slab.links[r].next = tab.free
 		tab.free = r
 		tab.entries--
 	}
@@ -535,7 +535,8 @@ func TestSize(t *testing.T) {
 		got, want uintptr
 	}{
 		{"what every segment needs", unsafe.Sizeof(Hot{}), 128},
-		{"the rest", unsafe.Sizeof(Cold{}), 160},
+		{"what opening and closing need", unsafe.Sizeof(Cold{}), 128},
+		{"all", uintptr(FlowBytes), 288},
 		{"Half", unsafe.Sizeof(Half{}), 48},
 		{"holeList", unsafe.Sizeof(holeList{}), 136},
 	} {

@@ -31,7 +31,7 @@ const MinMemory = 64 << 20
 // bytes that one entry costs in its table, index included. Tables that are
 // powers of two large are worked out by themselves.
 const (
-	flowBytes = int64(unsafe.Sizeof(flows.Hot{}) + unsafe.Sizeof(flows.Cold{}))
+	flowBytes = flows.FlowBytes
 	entryCost = 42 // dnsmap.Map: 41.2
 	nameCost  = 74 // dnsmap.Names, a name of up to 42 characters
 	// lateCost is a flow that waits, and what those that are settled in two steps

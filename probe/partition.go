@@ -117,11 +117,11 @@ func (a *partition) counted(r uint32, p *decode.Packet, scope uint32, dir flows.
 		}
 		a.opened(r, f)
 	}
-	key := flows.KeyOf(p, scope, dir) // which the flow has in a line that is not at hand
 	if !f.Settled() {
 		a.unsettled(r, f, p, ev)
 	} else {
 		if reportedIn(f.Hot) != a.shard.minute {
+			key := flows.KeyOf(p, scope, dir) // which the flow has in a line that is not at hand
 			a.present(f.Hot, &key)
 			a.serving.resume(r, f, dir, ev)
 		}
@@ -129,7 +129,7 @@ func (a *partition) counted(r uint32, p *decode.Packet, scope uint32, dir flows.
 			a.shard.apnClasses[f.APN][f.Class].count(p, dir, ev)
 		}
 	}
-	if key.ServerPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
+	if dir == flows.Down && p.SrcPort == portDNS && p.PayloadLen > 0 {
 		a.dnsSegment(f, p)
 	}
 }
