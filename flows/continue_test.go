@@ -254,3 +254,77 @@ func TestLines(t *testing.T) {
 		t.Errorf("trains begin %d bytes into a line, and are %d bytes", at, unsafe.Sizeof(train{}))
 	}
 }
+
+// TestHandshakes: each step of a plain connection goes its short way, and brings about
+// what the rules do; a step that is not plain is left to them.
+func TestHandshakes(t *testing.T) {
+	type step struct {
+		name  string
+		play  func(s *scene)
+		short bool // it goes the short way
+	}
+	open := func(s *scene) { s.syn(Up, 100).at(40).synack(Down, 900).at(60).ack(Up) }
+	for _, c := range []struct {
+		name  string
+		steps []step
+	}{
+		{"the subscriber connects and finishes", []step{
+			{"SYN", func(s *scene) { s.syn(Up, 100) }, true},
+			{"SYN/ACK", func(s *scene) { s.at(40).synack(Down, 900) }, true},
+			{"ACK", func(s *scene) { s.at(60).ack(Up) }, true},
+			{"data", func(s *scene) { s.at(61).data(Up, 300).at(100).data(Down, 1200).settle(media) }, true},
+			{"FIN", func(s *scene) { s.at(120).fin(Up) }, true},
+			{"the other FIN", func(s *scene) { s.at(160).fin(Down) }, true},
+			{"last ACK", func(s *scene) { s.at(180).ack(Up) }, false},
+			{"SYN anew", func(s *scene) { s.at(900).syn(Up, 7000) }, false},
+		}},
+		{"the server connects and finishes", []step{
+			{"SYN", func(s *scene) { s.syn(Down, 100, window(0)) }, true},
+			{"SYN/ACK", func(s *scene) { s.at(40).synack(Up, 900, window(0)) }, true},
+			{"ACK", func(s *scene) { s.at(60).ack(Down, window(9)) }, false}, // its window was closed
+		}},
+		{"not the flow's numbers", []step{
+			{"SYN", func(s *scene) { s.syn(Up, 100) }, true},
+			{"SYN again", func(s *scene) { s.at(1000).syn(Up, 100) }, false},
+			{"another SYN/ACK", func(s *scene) { s.at(1040).synack(Down, 900, acks(7)) }, false},
+			{"SYN/ACK", func(s *scene) { s.at(1041).synack(Down, 900, acks(101)) }, false}, // the other was first
+			{"ACK", func(s *scene) { s.at(1060).ack(Up, seq(102)) }, false},
+		}},
+		{"the initiator speaks first", []step{
+			{"SYN", func(s *scene) { s.syn(Up, 100) }, true},
+			{"SYN/ACK", func(s *scene) { s.at(40).synack(Down, 900) }, true},
+			{"data", func(s *scene) { s.at(60).data(Up, 300) }, false},
+		}},
+		{"silence", []step{
+			{"SYN", func(s *scene) { s.syn(Up, 100) }, true},
+			{"SYN/ACK too late", func(s *scene) { s.at(60_001).synack(Down, 900) }, false},
+		}},
+		{"silence after the SYN/ACK", []step{
+			{"SYN", func(s *scene) { s.syn(Up, 100) }, true},
+			{"SYN/ACK", func(s *scene) { s.at(40).synack(Down, 900) }, true},
+			{"ACK too late", func(s *scene) { s.at(60_041).ack(Up) }, false},
+		}},
+		{"FINs that are not plain", []step{
+			{"opening", func(s *scene) { open(s); s.data(Up, 10).data(Down, 10) }, true},
+			{"beyond a hole", func(s *scene) { s.fin(Up, seq(s.ends[Up].nxt+5)) }, false},
+			{"with data", func(s *scene) { s.send(Down, decode.FIN, 7) }, false},
+		}},
+		{"a FIN too late", []step{
+			{"opening", func(s *scene) { open(s); s.data(Up, 10).data(Down, 10).settle(media) }, true},
+			{"FIN", func(s *scene) { s.at(301_000).fin(Up) }, false},
+		}},
+	} {
+		for _, stamps := range []bool{false, true} {
+			w := newTwins(t, 16)
+			for _, step := range c.steps {
+				const untouched = 1 << 7 // the long way begins with loss anew
+				w.short.tab.loss = untouched
+				w.play(func(s *scene) { s.stamps = stamps; step.play(s) })
+				if short := w.short.tab.loss == untouched; short != step.short {
+					t.Errorf("%s: %s went the short way: %v, stamps %v", c.name, step.name, short, stamps)
+				}
+			}
+			w.short.check()
+		}
+	}
+}

@@ -161,8 +161,8 @@ const FlowBytes = int64(unsafe.Sizeof(Hot{}) + unsafe.Sizeof(Cold{}) + unsafe.Si
 // known by the hash, whose seed is secret. It meets the hash of another connection
 // with a probability of 2^-64 for each of the table: at ten million flows and a
 // hundred thousand new ones a second, once in 200 days. Of the two, which are told
-// apart by their keys whenever one of their segments is not plain, some bare
-// acknowledgments are then counted in the other.
+// apart by their sequence numbers or, where a segment is not plain, by their keys, some
+// bare acknowledgments are then counted in the other.
 type Hot struct {
 	hash uint64 // of Cold.Key
 

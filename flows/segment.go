@@ -32,17 +32,15 @@ const (
 // for one that had to make room.
 func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
 	if r := t.find(key, hash); r != 0 {
-		return t.Take(r, p, key.Scope, dir, hash)
+		return t.take(r, p, key.Scope, dir, hash)
 	}
 	return t.open(p, key, dir, hash)
 }
 
-// Take is Segment for a segment that Continue has left. r is the index of its flow
-// if that was Known, so that it need not be looked for, else 0.
-func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, hash uint64) (uint32, Event) {
+// take is Segment for a segment of which r is the flow, or else was.
+func (t *Table) take(r uint32, p *decode.Packet, scope uint32, dir Direction, hash uint64) (uint32, Event) {
 	f, cold := t.Hot(r), &t.slab.cold[r]
-	stands := f.hash == hash && f.Half[dir&1].nxt == p.Seq // as of Hot: the key is in a line that is rarely at hand
-	if f.state == stateFree || !stands && !cold.Key.names(p, scope, dir) {
+	if f.state == stateFree || !cold.Key.names(p, scope, dir) {
 		key := KeyOf(p, scope, dir)
 		return t.Segment(p, &key, dir, hash)
 	}
@@ -141,9 +139,9 @@ func (t *Table) live(r uint32, f *Hot, cold *Cold, h, other *Half, p *decode.Pac
 	case f.state == stateClosed:
 		t.renew(&t.closed, r) // a late segment: wait on from here
 	case p.Flags&decode.RST != 0:
-		t.close(r, f, EndRST)
+		t.close(r, f, cold, EndRST)
 	case p.Flags&decode.FIN != 0 && h.finish(other):
-		t.close(r, f, EndFIN)
+		t.close(r, f, cold, EndFIN)
 	case f.state != stateHalfOpen:
 	case p.Flags&decode.SYN != 0:
 		t.renew(&t.halfOpen, r)
@@ -349,10 +347,10 @@ func (f *Hot) synchronize(cold *Cold, h *Half, p *decode.Packet, dir Direction) 
 	}
 }
 
-func (t *Table) close(r uint32, f *Hot, why EndReason) {
-	t.slab.cold[r].Reason = why
+func (t *Table) close(r uint32, f *Hot, cold *Cold, why EndReason) {
+	cold.Reason = why
 	t.enter(r, f, stateClosed)
-	t.countClose(t.Flow(r))
+	t.countClose(Flow{Hot: f, Cold: cold})
 }
 
 // Settle decides the flow's class: everything that was held is credited to it.

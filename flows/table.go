@@ -85,24 +85,24 @@ type Table struct {
 	loss    Event // what the segment at hand was counted as
 	trains  *[trainSlots]train
 
-	entries  int
-	free     uint32 // head of the free list, linked by next
-	used     uint32 // records ever taken, and one
-	wheel    *[wheelSlots + 1]uint32
-	wheelNow int64 // the second up to which the wheel has turned: the table's clock
-	wheelMin int64 // no flow is due before this second
-	advanced int64 // the second to which Advance came last
+	entries   int
+	free      uint32 // head of the free list, linked by next
+	used      uint32 // records ever taken, and one
+	last      uint32 // the record taken last
+	freeHoles uint16
+	usedHoles uint16
+	wheel     *[wheelSlots + 1]uint32
+	wheelNow  int64 // the second up to which the wheel has turned: the table's clock
+	wheelMin  int64 // no flow is due before this second
+	advanced  int64 // the second to which Advance came last
 	// Evicted counts flows that had to go because the table was full.
 	Evicted uint64
 	// HolesDropped counts holes that were forgotten because a list or the
 	// pool of lists was full.
 	HolesDropped uint64
 
-	runs []uint32 // the first of each run of records that is the table's
-
-	holes     []holeList
-	freeHoles uint16
-	usedHoles uint16
+	runs  []uint32 // the first of each run of records that is the table's
+	holes []holeList
 
 	// reserve is arena.MakeDense; tests let it fail.
 	reserve func(n int) ([]uint64, error)
@@ -253,12 +253,14 @@ func (t *Table) insert(k *Key, hash uint64) uint32 {
 
 // fresh takes a record that no flow has had yet: it is zero.
 func (t *Table) fresh() uint32 {
-	n := t.used - 1
-	if n%run == 0 {
-		t.runs = append(t.runs, t.slab.take(min(run, uint32(t.cfg.Flows)-n)))
+	if n := t.used - 1; n%run == 0 {
+		t.last = t.slab.take(min(run, uint32(t.cfg.Flows)-n))
+		t.runs = append(t.runs, t.last)
+	} else {
+		t.last++
 	}
 	t.used++
-	return t.record(n)
+	return t.last
 }
 
 // record returns the record that the table took when it had n.

@@ -265,6 +265,18 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// A new flow stands where a look-up of it begins, however many that have gone are left.
+func TestIndexYoungestFirst(t *testing.T) {
+	s := newScene(t, 1000)
+	for i := range 1000 {
+		s.port(uint16(i)).syn(Up, 1).rst(Down)
+		if got := s.tab.Touch(s.tab.Hash(&s.key)); got != s.record() {
+			t.Fatalf("flow %d: record %d stands where its look-up begins, not its own, %d", i, got, s.record())
+		}
+	}
+	s.check()
+}
+
 // Growth that the system refuses costs flows, not the table.
 func TestIndexCannotGrow(t *testing.T) {
 	s := newScene(t, 1000)
