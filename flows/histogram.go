@@ -43,11 +43,11 @@ var mantissaBounds = [histogramOctaves]float64{
 func (h *Histogram) Observe(v float64, n uint64) {
 	h.Count += n
 	units := v * float64(n) * (1 << 20)
-	if whole := float64(int64(units)); units >= 0 && units < 1<<mantissaBits {
-		if units-whole >= 0.5 { // exact: both have the same digits before the point
-			whole++
-		}
-		units = whole
+	if units >= 0 && units < 1<<mantissaBits {
+		// What is left is exact, and twice that is 1 or more where it is to be rounded
+		// up. A branch that asks for it would be guessed wrong as often as not.
+		whole := int64(units)
+		units = float64(whole + int64(2*(units-float64(whole))))
 	} else {
 		units = math.Round(units) // nothing that is ever observed
 	}
@@ -67,10 +67,8 @@ func bucketOf(v float64) int {
 	word := math.Float64bits(v) - 1
 	exp, mantissa := int(word>>mantissaBits)-exponentBias, word&(1<<mantissaBits-1)
 	i := int(firstBound[mantissa>>(mantissaBits-firstBits)])
-	if mantissa >= boundMantissas[i%histogramOctaves] {
-		i++
-	}
-	at := (exp-1-HistogramMin)*histogramOctaves + i + 1
+	below := int((mantissa - boundMantissas[i%histogramOctaves]) >> 63) // 1 or 0
+	at := (exp-1-HistogramMin)*histogramOctaves + i + 2 - below
 	return min(max(at, 0), HistogramBuckets-1)
 }
 
