@@ -275,7 +275,8 @@ func TestHandshakes(t *testing.T) {
 			{"data", func(s *scene) { s.at(61).data(Up, 300).at(100).data(Down, 1200).settle(media) }, true},
 			{"FIN", func(s *scene) { s.at(120).fin(Up) }, true},
 			{"the other FIN", func(s *scene) { s.at(160).fin(Down) }, true},
-			{"last ACK", func(s *scene) { s.at(180).ack(Up) }, false},
+			{"last ACK", func(s *scene) { s.at(180).ack(Up) }, true},
+			{"a keep-alive", func(s *scene) { s.at(200).ack(Up, seq(s.ends[Up].nxt-1)) }, false},
 			{"SYN anew", func(s *scene) { s.at(900).syn(Up, 7000) }, false},
 		}},
 		{"the server connects and finishes", []step{
@@ -308,6 +309,10 @@ func TestHandshakes(t *testing.T) {
 			{"opening", func(s *scene) { open(s); s.data(Up, 10).data(Down, 10) }, true},
 			{"beyond a hole", func(s *scene) { s.fin(Up, seq(s.ends[Up].nxt+5)) }, false},
 			{"with data", func(s *scene) { s.send(Down, decode.FIN, 7) }, false},
+		}},
+		{"an ACK too late", []step{
+			{"opening", func(s *scene) { open(s); s.data(Up, 10).data(Down, 10).fin(Up).fin(Down).settle(media) }, true},
+			{"ACK", func(s *scene) { s.at(240_061).ack(Up) }, false},
 		}},
 		{"a FIN too late", []step{
 			{"opening", func(s *scene) { open(s); s.data(Up, 10).data(Down, 10).settle(media) }, true},

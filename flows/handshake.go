@@ -3,9 +3,9 @@ package flows
 import "github.com/nametap/nametap/capture/decode"
 
 // Nearly all connections begin and end alike: SYN, SYN/ACK and the initiator's
-// acknowledgment, then a FIN of each end. As Continue is for what lies between, there is
-// a short way for each of these; Segment has the rules, and whatever is not plain is
-// left to it. A flow is known by its hash here, and by numbers that another connection
+// acknowledgment, then a FIN of each end and an acknowledgment of the last. As Continue
+// is for what lies between, there is a short way for each of these; Segment has the
+// rules, and whatever is not plain is left to it. A flow is known by its hash here, and by numbers that another connection
 // would hardly meet: the segment stands where its sender stood last, or acknowledges
 // just what the other end has sent.
 
@@ -24,7 +24,7 @@ func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, ha
 		case decode.SYN | decode.ACK:
 			taken = t.accepted(r, f, p, dir)
 		case decode.ACK:
-			taken = t.established(r, f, p, dir)
+			taken = t.established(r, f, p, dir) || t.late(r, f, p, dir)
 		case decode.FIN | decode.ACK:
 			taken = t.finished(r, f, p, dir)
 		}
@@ -109,6 +109,21 @@ func (t *Table) finished(r uint32, f *Hot, p *decode.Packet, dir Direction) bool
 	}
 	t.answered(f, other, p, dir)
 	t.accept(h, p, dir, p.Seq+1)
+	return true
+}
+
+// late counts a plain acknowledgment of a connection that is closed, mostly that of
+// the second FIN.
+func (t *Table) late(r uint32, f *Hot, p *decode.Packet, dir Direction) bool {
+	h, other := f.halves(dir)
+	if f.state != stateClosed || f.flags&flagAwaited != 0 || p.Seq != h.nxt || !h.plain(other, p) ||
+		p.Time-f.Last > ClosedTimeout {
+		return false
+	}
+	t.count(f, h, p, dir)
+	t.renew(&t.closed, r)
+	t.answered(f, other, p, dir)
+	h.bareStamp(p)
 	return true
 }
 
