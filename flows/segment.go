@@ -37,7 +37,7 @@ func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) 
 	return t.open(p, key, dir, hash)
 }
 
-// take is Segment for a segment of which r is the flow, or else was.
+// take is Segment for a segment whose flow was r a moment ago, if not 0.
 func (t *Table) take(r uint32, p *decode.Packet, scope uint32, dir Direction, hash uint64) (uint32, Event) {
 	f, cold := t.Hot(r), &t.slab.cold[r]
 	if f.state == stateFree || !cold.Key.names(p, scope, dir) {
@@ -115,25 +115,24 @@ func (t *Table) add(r uint32, f *Hot, cold *Cold, p *decode.Packet, dir Directio
 	}
 	f.Last = max(f.Last, p.Time)
 	f.spoke = t.spoken(p.Time)
-	if p.Flags&(decode.SYN|decode.FIN|decode.RST) != 0 {
-		c.countFlags(cold, p)
-		t.live(r, f, cold, h, other, p, dir)
-	} else if f.state != stateOpen || f.flags&flagAwaited != 0 {
-		t.goOn(r, f, p, dir)
-	}
+	t.live(r, f, cold, h, other, c, p, dir)
 	t.sequence(f, cold, h, other, p, dir)
 	return ev | t.loss
 }
 
-// live follows the connection through its beginning and its end, of which the
-// segment's flags tell.
-func (t *Table) live(r uint32, f *Hot, cold *Cold, h, other *Half, p *decode.Packet, dir Direction) {
+// live follows the connection through its life, of which the segment's flags tell.
+func (t *Table) live(r uint32, f *Hot, cold *Cold, h, other *Half, c *Counters, p *decode.Packet, dir Direction) {
+	const rare = decode.SYN | decode.FIN | decode.RST
+	if p.Flags&rare != 0 {
+		c.countFlags(cold, p)
+	}
 	switch {
 	case p.Flags&decode.RST != 0:
 	case p.Flags&decode.SYN != 0:
 		f.synchronize(cold, h, p, dir)
-	default:
-		t.answer(f, p, dir)
+	case p.Flags&decode.ACK != 0 && f.flags&flagAwaited != 0 && dir == f.initiator():
+		f.flags &^= flagAwaited
+		c.Established++
 	}
 	switch {
 	case f.state == stateClosed:
@@ -147,26 +146,6 @@ func (t *Table) live(r uint32, f *Hot, cold *Cold, h, other *Half, p *decode.Pac
 		t.renew(&t.halfOpen, r)
 	default:
 		t.enter(r, f, stateOpen)
-	}
-}
-
-// goOn follows a connection that is half-open, closed, or waits for its initiator
-// to go on, through a segment without any flag but ACK.
-func (t *Table) goOn(r uint32, f *Hot, p *decode.Packet, dir Direction) {
-	t.answer(f, p, dir)
-	switch f.state {
-	case stateClosed:
-		t.renew(&t.closed, r)
-	case stateHalfOpen:
-		t.enter(r, f, stateOpen)
-	}
-}
-
-// answer notes that the initiator went on after its SYN.
-func (t *Table) answer(f *Hot, p *decode.Packet, dir Direction) {
-	if p.Flags&decode.ACK != 0 && f.flags&flagAwaited != 0 && dir == f.initiator() {
-		f.flags &^= flagAwaited
-		t.cfg.Classes[f.Class%MaxClasses].Established++
 	}
 }
 
