@@ -2,11 +2,12 @@ package dnsmap
 
 import "github.com/nametap/nametap/internal/arena"
 
-// index finds records by hash. It is a hash table with linear probing in
-// Robin Hood order: along a run of slots, homes never decrease, so a search
-// for something absent ends as early as one for something present, and
-// deletion closes the gap by moving the run back. There are no tombstones,
-// and churn leaves no trace.
+// index finds records by hash. It is a hash table whose homes are cache lines of
+// eight slots each, with linear probing in Robin Hood order: along a run of slots,
+// homes never decrease, so a search for something absent ends as early as one for
+// something present, and deletion closes the gap by moving the run back. There are
+// no tombstones, and churn leaves no trace. Within a line, slots are filled from its
+// beginning.
 //
 // A slot is eight bytes: the upper 32 bits of the hash (the tag) above the
 // record's number, 0 for an empty slot. The tag alone gives the home, so that
@@ -22,11 +23,10 @@ type index struct {
 
 const (
 	// The index is filled up to 7/8: then it costs 9.2 bytes a record at
-	// the cap, and in Robin Hood order a search still looks at about five
-	// slots, which are one or two cache lines.
+	// the cap, and three searches in four still look at one line.
 	loadNum, loadDen = 7, 8
 
-	// window is how many slots are compared at once, a cache line's worth.
+	// window is how many slots are compared at once, those of a cache line.
 	window = 8
 
 	// firstSlots is two pages: a partition that sees next to nothing costs
@@ -36,7 +36,8 @@ const (
 
 // newIndex returns an index that can hold records entries.
 func newIndex(records int) (index, error) {
-	x := index{max: records*loadDen/loadNum + 2}
+	slotsOf := records*loadDen/loadNum + 2
+	x := index{max: (slotsOf + window - 1) / window * window}
 	slots, err := arena.MakeDense[uint64](min(firstSlots, x.max))
 	if err != nil {
 		return index{}, err
@@ -53,8 +54,9 @@ func (x *index) use(slots []uint64) {
 	x.limit = min(len(slots)*loadNum/loadDen+1, len(slots)-1)
 }
 
+// home returns the first slot of the line that tag belongs to.
 func (x *index) home(tag uint32) int {
-	return int(uint64(tag) * uint64(len(x.slots)) >> 32)
+	return int(uint64(tag)*uint64(len(x.slots))>>32) &^ (window - 1)
 }
 
 // distance is how far behind its home a tag at pos lies.
@@ -66,18 +68,21 @@ func (x *index) distance(tag uint32, pos int) int {
 	return d
 }
 
+// line returns the line that begins at pos.
+func (x *index) line(pos int) *[window]uint64 { return (*[window]uint64)(x.slots[pos:]) }
+
 // seek goes on from pos, which is dist slots behind the home of tag, to the
 // next slot with that tag, and returns its record, its position and distance;
 // record 0 where there is none. After a record that was not the one, go on with
 // next(pos) and dist+1.
 //
-// Which slot of a run has the tag is chance, and a branch on it would be
-// guessed wrong more often than not; so a window of slots is compared with no
+// Which slot of a line has the tag is chance, and a branch on it would be
+// guessed wrong more often than not; so all of a line are compared with no
 // branch at all: each comparison moves a number or not, which the compiler makes of
-// it only without a loop. Nine searches in ten need one window.
+// it only without a loop.
 func (x *index) seek(tag uint32, pos, dist int) (record uint32, at, atDist int) {
-	for pos+window <= len(x.slots) {
-		w := (*[window]uint64)(x.slots[pos:])
+	for pos%window == 0 {
+		w := x.line(pos)
 		i := window
 		if uint32(w[7]>>32) == tag {
 			i = 7
@@ -106,20 +111,19 @@ func (x *index) seek(tag uint32, pos, dist int) (record uint32, at, atDist int) 
 		if i < window {
 			return uint32(w[i]), pos + i, dist + i
 		}
-		pos += window
-		dist += window
-		if x.ends(w[window-1], pos-1, dist-1) {
+		if x.ends(w[window-1], pos+window-1, dist+window-1) {
 			return 0, 0, 0
 		}
+		dist += window
+		if pos += window; pos == len(x.slots) {
+			pos = 0
+		}
 	}
-	return x.seekSlow(tag, pos, dist)
+	return x.seekOn(tag, pos, dist)
 }
 
-// seekSlow is seek where a window would reach beyond the last slot.
-func (x *index) seekSlow(tag uint32, pos, dist int) (record uint32, at, atDist int) {
-	if pos == len(x.slots) {
-		pos = 0
-	}
+// seekOn is seek from inside a line on.
+func (x *index) seekOn(tag uint32, pos, dist int) (record uint32, at, atDist int) {
 	for {
 		s := x.slots[pos]
 		if s != 0 && uint32(s>>32) == tag {
@@ -149,16 +153,41 @@ func (x *index) next(pos int) int {
 
 // add inserts tag with record, which must not be there yet. There must be room.
 func (x *index) add(tag, record uint32) {
+	s := uint64(tag)<<32 | uint64(record)
 	pos := x.home(tag)
+	x.used++
+	if w := x.line(pos); w[window-1] == 0 {
+		w[filled(w)%window] = s
+		return
+	}
+	x.addBehind(s, pos)
+}
+
+// filled is how many slots of the line are in use, of which the last is not: found
+// by halves, with no branch on what is chance.
+func filled(w *[window]uint64) (n uint) {
+	if w[3] != 0 {
+		n = 4
+	}
+	if w[n+1] != 0 {
+		n += 2
+	}
+	if w[n] != 0 {
+		n++
+	}
+	return n
+}
+
+// addBehind inserts s where the line at pos, its home, is full: behind all whose home
+// does not come after its own.
+func (x *index) addBehind(s uint64, pos int) {
 	for dist := 0; !x.ends(x.slots[pos], pos, dist); dist++ {
 		pos = x.next(pos)
 	}
-	s := uint64(tag)<<32 | uint64(record)
 	for s != 0 {
 		s, x.slots[pos] = x.slots[pos], s
 		pos = x.next(pos)
 	}
-	x.used++
 }
 
 // remove empties the slot at pos and moves the run behind it one back.
@@ -166,7 +195,7 @@ func (x *index) remove(pos int) {
 	for {
 		next := x.next(pos)
 		s := x.slots[next]
-		if s == 0 || x.distance(uint32(s>>32), next) == 0 {
+		if s == 0 || next%window == 0 && x.home(uint32(s>>32)) == next {
 			break
 		}
 		x.slots[pos] = s
