@@ -69,61 +69,60 @@ func (x *index) distance(tag uint32, pos int) int {
 }
 
 // line returns the line that begins at pos.
-func (x *index) line(pos int) *[window]uint64 { return (*[window]uint64)(x.slots[pos:]) }
+func (x *index) line(pos int) *[window]uint64 {
+	return (*[window]uint64)(x.slots[pos : pos+window])
+}
+
+// nearest returns the record of the line that has the tag, and a number above 32
+// bits where none has it. Which slot it is, is chance, and a branch on it would be
+// guessed wrong more often than not. So there is none: with the tag taken off its
+// upper half, the slot that has it is the least one, and is the record.
+//
+// An empty slot seems to have tag 0, and record 0.
+func nearest(w *[window]uint64, tag uint32) uint64 {
+	t := uint64(tag) << 32
+	return min(w[0]^t, w[1]^t, w[2]^t, w[3]^t, w[4]^t, w[5]^t, w[6]^t, w[7]^t)
+}
+
+// first returns a record with that tag, 0 where there is none. Who meets another
+// record than his own there, because two tags of 32 bits are alike, goes through all
+// of them with seek.
+func (x *index) first(tag uint32) uint32 {
+	pos := x.home(tag)
+	w := x.line(pos)
+	if near := nearest(w, tag); near>>32 == 0 && near != 0 {
+		return uint32(near)
+	}
+	if w[window-1] == 0 && tag != 0 {
+		return 0
+	}
+	return x.firstBehind(tag, pos)
+}
+
+// firstBehind is first where the line at pos, the tag's home, does not tell.
+//
+//go:noinline
+func (x *index) firstBehind(tag uint32, pos int) uint32 {
+	if tag == 0 {
+		record, _, _ := x.seek(tag, pos, 0)
+		return record
+	}
+	for dist := window - 1; !x.ends(x.slots[pos+window-1], pos+window-1, dist); dist += window {
+		if pos += window; pos == len(x.slots) {
+			pos = 0
+		}
+		if near := nearest(x.line(pos), tag); near>>32 == 0 {
+			return uint32(near)
+		}
+	}
+	return 0
+}
 
 // seek goes on from pos, which is dist slots behind the home of tag, to the
 // next slot with that tag, and returns its record, its position and distance;
 // record 0 where there is none. After a record that was not the one, go on with
 // next(pos) and dist+1.
-//
-// Which slot of a line has the tag is chance, and a branch on it would be
-// guessed wrong more often than not; so all of a line are compared with no
-// branch at all: each comparison moves a number or not, which the compiler makes of
-// it only without a loop.
 func (x *index) seek(tag uint32, pos, dist int) (record uint32, at, atDist int) {
-	for pos%window == 0 {
-		w := x.line(pos)
-		i := window
-		if uint32(w[7]>>32) == tag {
-			i = 7
-		}
-		if uint32(w[6]>>32) == tag {
-			i = 6
-		}
-		if uint32(w[5]>>32) == tag {
-			i = 5
-		}
-		if uint32(w[4]>>32) == tag {
-			i = 4
-		}
-		if uint32(w[3]>>32) == tag {
-			i = 3
-		}
-		if uint32(w[2]>>32) == tag {
-			i = 2
-		}
-		if uint32(w[1]>>32) == tag {
-			i = 1
-		}
-		if uint32(w[0]>>32) == tag {
-			i = 0
-		}
-		if i < window {
-			return uint32(w[i]), pos + i, dist + i
-		}
-		if x.ends(w[window-1], pos+window-1, dist+window-1) {
-			return 0, 0, 0
-		}
-		dist += window
-		if pos += window; pos == len(x.slots) {
-			pos = 0
-		}
-	}
-	return x.seekOn(tag, pos, dist)
-}
-
-// seekOn is seek from inside a line on.
-func (x *index) seekOn(tag uint32, pos, dist int) (record uint32, at, atDist int) {
 	for {
 		s := x.slots[pos]
 		if s != 0 && uint32(s>>32) == tag {
@@ -164,7 +163,7 @@ func (x *index) add(tag, record uint32) {
 }
 
 // filled is how many slots of the line are in use, of which the last is not: found
-// by halves, with no branch on what is chance.
+// by halves.
 func filled(w *[window]uint64) (n uint) {
 	if w[3] != 0 {
 		n = 4
@@ -205,16 +204,13 @@ func (x *index) remove(pos int) {
 	x.used--
 }
 
-// find returns where record, whose tag is given, stands.
+// find returns where record, which must be there with that tag, stands.
 func (x *index) find(tag, record uint32) int {
-	pos, dist := x.home(tag), 0
-	for {
-		r, at, d := x.seek(tag, pos, dist)
-		if r == record || r == 0 {
-			return at
-		}
-		pos, dist = x.next(at), d+1
+	pos := x.home(tag)
+	for x.slots[pos] != uint64(tag)<<32|uint64(record) {
+		pos = x.next(pos)
 	}
+	return pos
 }
 
 // room makes sure that one more record can be inserted, and reports whether

@@ -198,8 +198,7 @@ func (m *Map) Touch(hashes []uint64) {
 		sum += m.index.slots[m.index.home(uint32(h>>32))]
 	}
 	for i, h := range hashes {
-		tag := uint32(h >> 32)
-		records[i], _, _ = m.index.seek(tag, m.index.home(tag), 0)
+		records[i] = m.index.first(uint32(h >> 32))
 	}
 	for _, r := range records[:len(hashes)] {
 		e := &m.entries[r]
@@ -234,10 +233,9 @@ func (m *Map) InsertHash(k Key, hash uint64, name NameID, now int64, ttl uint32)
 	if ttl > maxTTL {
 		ttl = 0
 	}
-	tag := uint32(hash >> 32)
-	r, pos := m.find(k, hash)
-	if r != 0 {
-		m.renew(r, pos, name, now, ttl)
+	check := m.seeds.check(k)
+	if r := m.find(hash, check); r != 0 {
+		m.renew(r, name, now, ttl)
 		return
 	}
 	if name == 0 {
@@ -249,14 +247,14 @@ func (m *Map) InsertHash(k Key, hash uint64, name NameID, now int64, ttl uint32)
 		m.stats.Refused++
 		return
 	}
-	r = m.take()
-	m.entries[r] = entry{hash: hash, answered: now, check: m.seeds.check(k), name: name, ttl: ttl}
-	m.index.add(tag, r)
+	r := m.take()
+	m.entries[r] = entry{hash: hash, answered: now, check: check, name: name, ttl: ttl}
+	m.index.add(uint32(hash>>32), r)
 	m.stats.Entries++
 }
 
-// renew applies an answer to the entry r, at pos in the index.
-func (m *Map) renew(r uint32, pos int, name NameID, now int64, ttl uint32) {
+// renew applies an answer to the entry r.
+func (m *Map) renew(r uint32, name NameID, now int64, ttl uint32) {
 	e := &m.entries[r]
 	if now < e.answered {
 		m.stats.Late++
@@ -267,7 +265,7 @@ func (m *Map) renew(r uint32, pos int, name NameID, now int64, ttl uint32) {
 	}
 	m.stats.Replaced++
 	if name == 0 {
-		m.drop(r, pos)
+		m.forget(r)
 		return
 	}
 	m.prove(e)
@@ -330,8 +328,7 @@ type EntryID uint32
 
 // FindHash returns what the map holds of k. hash must be Hash(k).
 func (m *Map) FindHash(k Key, hash uint64) EntryID {
-	r, _ := m.find(k, hash)
-	return EntryID(r)
+	return EntryID(m.find(hash, m.seeds.check(k)))
 }
 
 // At returns the name that the entry's server had as of packet time at, and the
@@ -385,19 +382,31 @@ func (m *Map) gone(e *entry, now int64) bool {
 	return now > e.answered && uint64(now)-uint64(e.answered) > m.validity(e)+m.stale
 }
 
-// find returns the entry of k and its position in the index, 0 if there is none.
-func (m *Map) find(k Key, hash uint64) (uint32, int) {
+// find returns the entry of the key with that hash and check, 0 if there is none.
+func (m *Map) find(hash uint64, check uint32) uint32 {
+	r := m.index.first(uint32(hash >> 32))
+	if r == 0 {
+		return 0
+	}
+	if e := &m.entries[r]; e.hash == hash && e.check == check {
+		return r
+	}
+	return m.findAlike(hash, check)
+}
+
+// findAlike is find where another key has the same tag.
+//
+//go:noinline
+func (m *Map) findAlike(hash uint64, check uint32) uint32 {
 	tag := uint32(hash >> 32)
-	check := m.seeds.check(k)
 	pos, dist := m.index.home(tag), 0
 	for {
 		r, at, d := m.index.seek(tag, pos, dist)
 		if r == 0 {
-			return 0, at
+			return 0
 		}
-		e := &m.entries[r]
-		if e.hash == hash && e.check == check {
-			return r, at
+		if e := &m.entries[r]; e.hash == hash && e.check == check {
+			return r
 		}
 		pos, dist = m.index.next(at), d+1
 	}
@@ -490,13 +499,8 @@ func (m *Map) Relieve(now int64) bool {
 
 // forget frees the entry r.
 func (m *Map) forget(r uint32) {
-	m.drop(r, m.index.find(uint32(m.entries[r].hash>>32), r))
-}
-
-// drop frees the entry r, which stands at pos in the index.
-func (m *Map) drop(r uint32, pos int) {
 	e := &m.entries[r]
-	m.index.remove(pos)
+	m.index.remove(m.index.find(uint32(e.hash>>32), r))
 	m.names.Release(e.id())
 	if e.name&proven != 0 {
 		m.proven--

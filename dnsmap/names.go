@@ -134,7 +134,19 @@ func (n *Names) TryIntern(name []byte) (id NameID, ok bool) {
 	return NameID(r), true
 }
 
+// lookup returns the name's first record, 0 if there is none.
 func (n *Names) lookup(tag uint32, name []byte) uint32 {
+	r := n.index.first(tag)
+	if r == 0 || n.equal(r, name) {
+		return r
+	}
+	return n.lookupAlike(tag, name)
+}
+
+// lookupAlike is lookup where another name has the same tag.
+//
+//go:noinline
+func (n *Names) lookupAlike(tag uint32, name []byte) uint32 {
 	pos, dist := n.index.home(tag), 0
 	for {
 		r, at, d := n.index.seek(tag, pos, dist)
@@ -203,14 +215,23 @@ func (n *Names) Retain(id NameID) {
 // Release ends one reference to id. With the last one the name is forgotten,
 // and its class with it. ID 0 is ignored.
 func (n *Names) Release(id NameID) {
-	if id == 0 {
-		return
+	if id != 0 {
+		n.release(id)
 	}
+}
+
+func (n *Names) release(id NameID) {
 	rec := &n.records[id]
 	rec.refs--
-	if rec.refs != 0 {
-		return
+	if rec.refs == 0 {
+		n.forget(id, rec)
 	}
+}
+
+// forget frees the records of the name that begins with rec.
+//
+//go:noinline
+func (n *Names) forget(id NameID, rec *nameRecord) {
 	n.index.remove(n.index.find(rec.tag, uint32(id)))
 	n.names--
 	left := int(rec.size)
