@@ -125,6 +125,7 @@ type Message struct {
 
 	name    [MaxName]byte
 	answers [MaxAnswers]Answer
+	kept    int // of answers
 }
 
 // Wire numbers (RFC 1035 sections 3.2 and 4.1, RFC 3596, RFC 6672).
@@ -174,6 +175,7 @@ func (m *Message) Parse(b []byte, cut bool) Verdict {
 	off, why := m.question(b)
 	if why == ReasonNone {
 		why = m.answerSection(b, off, int(binary.BigEndian.Uint16(b[6:])))
+		m.Answers = m.answers[:m.kept]
 	}
 	switch why {
 	case ReasonNone:
@@ -189,9 +191,9 @@ func (m *Message) reset() {
 	m.ID, m.QType, m.QClass = 0, 0, 0
 	m.Response, m.Truncated = false, false
 	m.Opcode, m.Rcode, m.Reason = 0, 0, ReasonNone
-	m.Unspecified, m.Dropped = 0, 0
-	m.QName = m.name[:0]
-	m.Answers = m.answers[:0]
+	m.Unspecified, m.Dropped, m.kept = 0, 0, 0
+	m.QName = m.QName[:0]
+	m.Answers = m.Answers[:0]
 }
 
 func (m *Message) overrun(cut bool) Verdict {
@@ -205,8 +207,8 @@ func (m *Message) overrun(cut bool) Verdict {
 func (m *Message) malformed(why Reason) Verdict {
 	m.Reason = why
 	m.QType, m.QClass = 0, 0
-	m.QName = m.name[:0]
-	m.Answers = m.answers[:0]
+	m.QName = m.QName[:0]
+	m.Answers = m.Answers[:0]
 	m.Unspecified, m.Dropped = 0, 0
 	return Malformed
 }
@@ -217,43 +219,114 @@ func (m *Message) malformed(why Reason) Verdict {
 // A compression pointer has nothing to point at yet: before the first name
 // there is only the header.
 func (m *Message) question(b []byte) (int, Reason) {
-	off, n := headerLen, 0
+	limit := min(len(b), headerLen+maxWireName)
+	off, labels, lengths := headerLen, 0, 0
 	for {
-		if off >= len(b) {
-			return 0, ReasonOverrun
+		if off >= limit {
+			return 0, tooLong(off)
 		}
 		length := int(b[off])
-		off++
 		if length == 0 {
 			break
 		}
-		if length >= 0xc0 {
-			return 0, ReasonPointer
-		}
 		if length > 63 {
-			return 0, ReasonLabel
+			return 0, oddLength(length)
 		}
-		// The labels so far with their length octets, and the root's.
-		if off+length-headerLen+1 > maxWireName {
-			return 0, ReasonNameLength
-		}
-		if off+length > len(b) {
-			return 0, ReasonOverrun
-		}
+		off += 1 + length
+		labels++
+		lengths |= length
+	}
+	end := off + 5
+	if end > len(b) {
+		return 0, ReasonOverrun
+	}
+	n := max(off-firstLabel, 0)
+	if lengths >= shortLabel || !m.plainName(b, n, labels-1) {
+		n = m.oddName(b)
+	}
+	m.QName = m.name[:n]
+	m.QType = binary.BigEndian.Uint16(b[off+1:])
+	m.QClass = binary.BigEndian.Uint16(b[off+3:])
+	return end, ReasonNone
+}
+
+// tooLong says what is wrong with a question whose labels reach to off.
+func tooLong(off int) Reason {
+	if off >= headerLen+maxWireName {
+		return ReasonNameLength
+	}
+	return ReasonOverrun
+}
+
+// oddLength says what is wrong with a length octet of the question above 63.
+func oddLength(length int) Reason {
+	if length >= 0xc0 {
+		return ReasonPointer
+	}
+	return ReasonLabel
+}
+
+const (
+	// firstLabel is the offset of the first label of the question.
+	firstLabel = headerLen + 1
+
+	// shortLabel is the length from which on a length octet may look like one of a
+	// label.
+	shortLabel = ' '
+
+	// chunk is how many octets are worked at once, each as a byte of a word.
+	chunk = 8
+	ones  = 0x0101010101010101
+	highs = 0x80 * ones
+)
+
+// plainName writes the question's name, which is n long and has so many dots, to
+// m.name, if all of its labels are shorter than shortLabel and nothing in them has to
+// be escaped: then the length octets are all that is not plain.
+func (m *Message) plainName(b []byte, n, dots int) bool {
+	off, sum := firstLabel, uint64(0)
+	if off+n+chunk > len(b) {
+		return false
+	}
+	at := 0
+	for ; at+chunk < n; at += chunk {
+		text, odd := plain(binary.LittleEndian.Uint64(b[off+at : off+at+chunk]))
+		binary.LittleEndian.PutUint64(m.name[at:at+chunk], text)
+		sum += odd
+	}
+	text, odd := plain(binary.LittleEndian.Uint64(b[off+at : off+at+chunk]))
+	binary.LittleEndian.PutUint64(m.name[at:at+chunk], text)
+	sum += odd & (1<<(8*(n-at)) - 1) // what follows the name is another matter
+	return int(sum*ones>>56) == dots
+}
+
+// plain returns the octets in lower case with dots for those that have to be escaped
+// in presentation form, and a 1 for each of these. Sums of seven bits tell, in the
+// eighth, what is above a bound.
+func plain(octets uint64) (text, odd uint64) {
+	low := octets &^ highs
+	upper := (low + (0x80-'A')*ones) &^ (low + (0x7f-'Z')*ones) & highs
+	self := (low + (0x7f-' ')*ones) & (low ^ '.'*ones + 0x7f*ones) & (low ^ '\\'*ones + 0x7f*ones)
+	odd = (octets | (low + (0x7f-'~')*ones) | ^self) & highs >> 7
+	dots := odd * 0xff
+	return (octets|upper>>2)&^dots | '.'*ones&dots, odd // 'a' - 'A' is 0x80>>2
+}
+
+// oddName writes any name of a question to m.name and returns its length. That it is
+// well formed is known.
+//
+//go:noinline
+func (m *Message) oddName(b []byte) (n int) {
+	for off := headerLen; b[off] != 0; {
 		if n > 0 {
 			m.name[n] = '.'
 			n++
 		}
-		n = m.label(n, b[off:off+length])
-		off += length
+		end := off + 1 + int(b[off])
+		n = m.label(n, b[off+1:end])
+		off = end
 	}
-	if off+4 > len(b) {
-		return 0, ReasonOverrun
-	}
-	m.QName = m.name[:n]
-	m.QType = binary.BigEndian.Uint16(b[off:])
-	m.QClass = binary.BigEndian.Uint16(b[off+2:])
-	return off + 4, ReasonNone
+	return n
 }
 
 // label writes one label in presentation form at m.name[n:] and returns the
@@ -285,32 +358,59 @@ func (m *Message) label(n int, label []byte) int {
 }
 
 // answerSection reads count records from off on.
+//
+// Nearly all are addresses whose owner is the name asked for or, behind CNAMEs, that
+// of the record before: the same compression pointer. What has been found there once
+// is found there again.
 func (m *Message) answerSection(b []byte, off, count int) Reason {
+	owner := uint64(0xc000 | headerLen)
 	for range count {
-		fixed, why := skipName(b, off)
+		if off+addressLen <= len(b) {
+			begin := binary.BigEndian.Uint64(b[off:]) // owner, type, class, half of the TTL
+			if begin>>16 == owner<<32|typeA<<16|classIN && binary.BigEndian.Uint16(b[off+10:]) == 4 {
+				m.address(Addr{0, mappedPrefix | uint64(binary.BigEndian.Uint32(b[off+12:]))}, binary.BigEndian.Uint32(b[off+6:]))
+				off += addressLen
+				continue
+			}
+		}
+		next, why := m.record(b, off, owner)
 		if why != ReasonNone {
 			return why
 		}
-		if fixed+10 > len(b) {
-			return ReasonOverrun
+		if b[off] >= 0xc0 {
+			owner = uint64(binary.BigEndian.Uint16(b[off:]))
 		}
-		rdata := fixed + 10
-		end := rdata + int(binary.BigEndian.Uint16(b[fixed+8:]))
-		if end > len(b) {
-			return ReasonOverrun
-		}
-		why = m.record(b, fixed, end)
-		if why != ReasonNone {
-			return why
-		}
-		off = end
+		off = next
 	}
 	return ReasonNone
 }
 
-// record reads the record whose fixed fields start at fixed and whose RDATA
+// addressLen is how long an A record is whose owner is a compression pointer.
+const addressLen = 2 + 10 + 4
+
+// record reads the record at off and returns the offset behind it. The compression
+// pointer owner has been followed before.
+func (m *Message) record(b []byte, off int, owner uint64) (int, Reason) {
+	fixed := off + 2
+	if fixed > len(b) || uint64(binary.BigEndian.Uint16(b[off:])) != owner {
+		var why Reason
+		if fixed, why = skipName(b, off); why != ReasonNone {
+			return 0, why
+		}
+	}
+	if fixed+10 > len(b) {
+		return 0, ReasonOverrun
+	}
+	end := fixed + 10 + int(binary.BigEndian.Uint16(b[fixed+8:]))
+	if end > len(b) {
+		return 0, ReasonOverrun
+	}
+	return end, m.data(b, fixed, end)
+}
+
+// data reads the record whose fixed fields start at fixed and whose RDATA
 // ends at end.
-func (m *Message) record(b []byte, fixed, end int) Reason {
+func (m *Message) data(b []byte, fixed, end int) Reason {
 	rdata := fixed + 10
 	switch binary.BigEndian.Uint16(b[fixed:]) {
 	case typeCNAME, typeDNAME:
@@ -345,16 +445,15 @@ func (m *Message) address(a Addr, ttl uint32) {
 		m.Unspecified++
 		return
 	}
-	n := len(m.Answers)
-	if n == MaxAnswers {
+	if m.kept == MaxAnswers {
 		m.Dropped++
 		return
 	}
 	if ttl > maxTTL {
 		ttl = 0
 	}
-	m.answers[n] = Answer{a, ttl}
-	m.Answers = m.answers[:n+1]
+	m.answers[m.kept] = Answer{a, ttl}
+	m.kept++
 }
 
 // maxTTL is the largest TTL there is (RFC 2181 section 8).
@@ -366,9 +465,6 @@ const maxTTL = 1<<31 - 1
 // occurrence" (RFC 1035 section 4.1.4) cannot lie ahead, nor in the header,
 // and going strictly back makes a loop impossible (RFC 9267 section 2).
 func skipName(b []byte, off int) (int, Reason) {
-	if off+1 < len(b) && b[off] == 0xc0 && b[off+1] == headerLen {
-		return off + 2, ReasonNone // the QNAME, already checked: nearly every record
-	}
 	start, next, length, pointers := off, 0, 1, 0
 	for {
 		if off >= len(b) {
