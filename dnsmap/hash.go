@@ -3,6 +3,7 @@ package dnsmap
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync/atomic"
 )
 
 // seeds are the secret constants of a table's hash. They are odd, so that no
@@ -10,17 +11,34 @@ import (
 // again.
 type seeds [8]uint64
 
+// newest are the seeds asked for last. The tables of a program are made with one
+// number each time, and then share their seeds: read for each packet, they are in the
+// cache once, and not once a table.
+var newest atomic.Pointer[seeded]
+
+// seeded are the seeds of a number, two cache lines long so that nothing that is
+// written lies in theirs.
+type seeded struct {
+	seeds seeds
+	seed  uint64
+	_     [7]uint64
+}
+
 // newSeeds spreads one number over all (the splitmix64 generator).
-func newSeeds(seed uint64) seeds {
-	var s seeds
-	for i := range s {
+func newSeeds(seed uint64) *seeds {
+	if n := newest.Load(); n != nil && n.seed == seed {
+		return &n.seeds
+	}
+	n := &seeded{seed: seed}
+	for i := range n.seeds {
 		seed += 0x9e3779b97f4a7c15
 		z := seed
 		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 		z = (z ^ z>>27) * 0x94d049bb133111eb
-		s[i] = (z ^ z>>31) | 1
+		n.seeds[i] = (z ^ z>>31) | 1
 	}
-	return s
+	newest.Store(n)
+	return &n.seeds
 }
 
 // fold multiplies to 128 bits and folds the halves together: every bit of the

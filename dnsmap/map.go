@@ -45,12 +45,12 @@ type Config struct {
 
 // Stats is what a Map counts. All but Entries and LastEvictedAge only grow.
 type Stats struct {
+	Lookups   uint64 // calls of At
+	Hits      uint64 // those that gave Valid or Stale
 	Entries   int    // held now, gone ones not yet swept up included
 	Inserts   uint64 // calls of Insert
 	Replaced  uint64 // inserts that met an entry of their key and renewed it
 	Late      uint64 // inserts older than what their key already held
-	Lookups   uint64 // calls of At
-	Hits      uint64 // those that gave Valid or Stale
 	Evictions uint64 // entries given up for want of room
 	Refused   uint64 // answers not taken in, because nothing was found to give up for them
 	Expired   uint64 // entries reclaimed after their stale period
@@ -72,19 +72,22 @@ type Stats struct {
 // quarter of the map, a flood of answers that no connection follows pushes out
 // itself and leaves the proven ones alone.
 type Map struct {
+	// What a look-up needs comes first, in two cache lines: there is a Map a
+	// partition, and those who use it come by seldom.
 	names   *Names
+	seeds   *seeds
 	entries []entry // entry 0 is never used
 	index   index
-	seeds   seeds
 	grace   uint64
 	stale   uint64
-	top     uint32 // entries from here on were never used
-	free    uint32 // first of the freed entries, linked by check
-	sweep   uint32 // where Sweep goes on
-	hand    uint32 // where eviction goes on
-	proven  int    // entries in use that are proven
 	stats   Stats
-	touched uint64 // keeps the compiler from dropping the loads of Touch and Expect
+	top     uint32   // entries from here on were never used
+	free    uint32   // first of the freed entries, linked by check
+	sweep   uint32   // where Sweep goes on
+	hand    uint32   // where eviction goes on
+	proven  int      // entries in use that are proven
+	touched uint64   // keeps the compiler from dropping the loads of Touch and Expect
+	_       [40]byte // so that it begins where a line does
 }
 
 // entry is 32 bytes with no gap, two in a cache line:

@@ -23,15 +23,18 @@ type NameID uint32
 // A name costs 64 bytes up to 42 characters, and its share of the index, 9.2
 // bytes at the cap; memory is committed as it is first needed.
 type Names struct {
+	// What interning a known name needs comes first, in one cache line: there is a
+	// Names a partition, and those who use it come by seldom.
+	seeds   *seeds
 	records []nameRecord // record 0 is never used
 	index   index
-	seeds   seeds
 	top     uint32 // records from here on were never used
 	free    uint32 // first of the freed records, linked by next
 	names   int
 	inUse   int // records
 	refused uint64
-	scratch [MaxName]byte // a long name, put together by Bytes
+	scratch *[MaxName]byte // a long name, put together by Bytes
+	_       [8]byte        // so that it begins where a line does
 }
 
 type nameRecord struct {
@@ -80,7 +83,7 @@ func NewNames(cfg NamesConfig) (*Names, error) {
 		_ = arena.Free(records) // the first error says more
 		return nil, err
 	}
-	return &Names{records: records, index: x, seeds: newSeeds(cfg.Seed), top: 1}, nil
+	return &Names{records: records, index: x, seeds: newSeeds(cfg.Seed), top: 1, scratch: new([MaxName]byte)}, nil
 }
 
 // Close gives the memory back. No method may be called after it.
