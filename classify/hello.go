@@ -60,7 +60,7 @@ type Hello struct {
 // The name is appended to dst[:0]; with a capacity of 255 there, nothing is
 // allocated. b is not changed and not kept.
 func ClientHello(dst, b []byte) Hello {
-	h := scan(dst, b)
+	h := examine(dst, b)
 	if h.State != HelloDone || h.ECH {
 		h.SNI = nil
 	}
@@ -72,7 +72,7 @@ func ClientHello(dst, b []byte) Hello {
 // extension stands before the cut, and whether ECH does; with ECH there is no
 // name. dst and b are as in ClientHello.
 func PartialSNI(dst, b []byte) (sni []byte, ech bool) {
-	h := scan(dst, b)
+	h := examine(dst, b)
 	if h.State != HelloDone && h.State != HelloNeed {
 		return nil, false
 	}
@@ -96,12 +96,20 @@ const (
 	versionAndRandom = 2 + 32
 )
 
-// scan reads a hello as far as it goes. SNI and ECH hold what was seen,
+// examine reads a hello as far as it goes. SNI and ECH hold what was seen,
 // whatever the state.
-func scan(dst, b []byte) (h Hello) {
+func examine(dst, b []byte) Hello {
 	if !beginsHello(b) {
 		return Hello{State: HelloNotTLS}
 	}
+	if h, ok := straight(dst, b); ok {
+		return h
+	}
+	return scan(dst, b)
+}
+
+// scan reads any hello that begins like one.
+func scan(dst, b []byte) (h Hello) {
 	c := cursor{b: b, left: messageHeader, state: HelloDone}
 	c.skip(1) // message type, known
 	c.left = c.number(3)
@@ -197,19 +205,29 @@ func serverName(c *cursor, dst []byte) (sni []byte) {
 func hostName(c *cursor, dst []byte) []byte {
 	dst = dst[:0]
 	for c.state == HelloDone && c.left > 0 {
-		ch := byte(c.number(1))
-		if 'A' <= ch && ch <= 'Z' {
-			ch += 'a' - 'A'
-		}
-		dst = append(dst, ch)
+		dst = append(dst, byte(c.number(1)))
 	}
-	if n := len(dst); n > 0 && dst[n-1] == '.' {
-		dst = dst[:n-1]
-	}
-	if c.state != HelloDone || !validHost(dst) {
+	if c.state != HelloDone {
 		return nil
 	}
-	return dst
+	return asHost(dst)
+}
+
+// asHost makes name lower case and takes off a final dot. It returns nil where that
+// is not a host name.
+func asHost(name []byte) []byte {
+	for i, ch := range name {
+		if 'A' <= ch && ch <= 'Z' {
+			name[i] = ch + 'a' - 'A'
+		}
+	}
+	if n := len(name); n > 0 && name[n-1] == '.' {
+		name = name[:n-1]
+	}
+	if !validHost(name) {
+		return nil
+	}
+	return name
 }
 
 // cursor reads a handshake message that may be cut into records at any byte
