@@ -223,6 +223,7 @@ func (n *Names) Release(id NameID) {
 	}
 }
 
+//go:noinline
 func (n *Names) release(id NameID) {
 	rec := &n.records[id]
 	rec.refs--
