@@ -81,9 +81,7 @@ func (x *index) line(pos int) *[window]uint64 {
 // An empty slot seems to have tag 0, and record 0.
 func nearest(w *[window]uint64, tag uint32) uint64 {
 	t := uint64(tag) << 32
-	a, b := min(w[0]^t, w[1]^t), min(w[2]^t, w[3]^t)
-	c, d := min(w[4]^t, w[5]^t), min(w[6]^t, w[7]^t)
-	return min(min(a, b), min(c, d)) // what waits for it waits for three, not seven
+	return min(min(w[0]^t, w[1]^t, w[2]^t, w[3]^t), min(w[4]^t, w[5]^t, w[6]^t, w[7]^t)) // in step with each other
 }
 
 // first returns a record with that tag, 0 where there is none. Who meets another

@@ -86,8 +86,7 @@ type Map struct {
 	sweep   uint32   // where Sweep goes on
 	hand    uint32   // where eviction goes on
 	proven  int      // entries in use that are proven
-	touched uint64   // keeps the compiler from dropping the loads of Touch and Expect
-	_       [40]byte // so that it begins where a line does
+	_       [48]byte // so that it begins where a line does
 }
 
 // entry is 32 bytes with no gap, two in a cache line:
@@ -192,13 +191,13 @@ func (m *Map) Hash(k Key) uint64 { return m.seeds.key(k) }
 // Touch brings what look-ups and inserts of these hashes will read into the
 // cache. Called with those of a batch ahead of the first, it lets their cache
 // misses overlap: a pass loads one thing for all keys, and the loads that miss
-// wait for no branch. It looks at the first MaxTouch hashes.
-func (m *Map) Touch(hashes []uint64) {
-	var sum uint64
+// wait for no branch. It looks at the first MaxTouch hashes. The caller puts the
+// result, which means nothing, where the compiler cannot tell that nobody reads it.
+func (m *Map) Touch(hashes []uint64) (sum uint64) {
 	var records [MaxTouch]uint32
 	hashes = hashes[:min(len(hashes), MaxTouch)]
 	for _, h := range hashes {
-		sum += m.index.slots[m.index.home(uint32(h>>32))]
+		sum += m.Expect(h)
 	}
 	for i, h := range hashes {
 		records[i] = m.index.first(uint32(h >> 32))
@@ -207,12 +206,13 @@ func (m *Map) Touch(hashes []uint64) {
 		e := &m.entries[r]
 		sum += e.hash
 	}
-	m.touched = sum
+	return sum
 }
 
 // Expect brings the place in the index where a look-up or an insert of that hash
-// begins into the cache: for one key, while there is something else to do.
-func (m *Map) Expect(hash uint64) { m.touched += m.index.slots[m.index.home(uint32(hash>>32))] }
+// begins into the cache: for one key, while there is something else to do. The
+// result is as that of Touch.
+func (m *Map) Expect(hash uint64) uint64 { return m.index.slots[m.index.home(uint32(hash>>32))] }
 
 // MaxTouch is the largest batch that Touch takes: beyond some 32 keys the first
 // ones may have left the cache again before they are used.
@@ -236,8 +236,7 @@ func (m *Map) InsertHash(k Key, hash uint64, name NameID, now int64, ttl uint32)
 	if ttl > maxTTL {
 		ttl = 0
 	}
-	check := m.seeds.check(k)
-	if r := m.find(hash, check); r != 0 {
+	if r := m.find(k, hash); r != 0 {
 		m.renew(r, name, now, ttl)
 		return
 	}
@@ -251,7 +250,7 @@ func (m *Map) InsertHash(k Key, hash uint64, name NameID, now int64, ttl uint32)
 		return
 	}
 	r := m.take()
-	m.entries[r] = entry{hash: hash, answered: now, check: check, name: name, ttl: ttl}
+	m.entries[r] = entry{hash: hash, answered: now, check: m.seeds.check(k), name: name, ttl: ttl}
 	m.index.add(uint32(hash>>32), r)
 	m.stats.Entries++
 }
@@ -331,7 +330,7 @@ type EntryID uint32
 
 // FindHash returns what the map holds of k. hash must be Hash(k).
 func (m *Map) FindHash(k Key, hash uint64) EntryID {
-	return EntryID(m.find(hash, m.seeds.check(k)))
+	return EntryID(m.find(k, hash))
 }
 
 // At returns the name that the entry's server had as of packet time at, and the
@@ -385,23 +384,23 @@ func (m *Map) gone(e *entry, now int64) bool {
 	return now > e.answered && uint64(now)-uint64(e.answered) > m.validity(e)+m.stale
 }
 
-// find returns the entry of the key with that hash and check, 0 if there is none.
-func (m *Map) find(hash uint64, check uint32) uint32 {
+// find returns the entry of k, whose hash is given, 0 if there is none.
+func (m *Map) find(k Key, hash uint64) uint32 {
 	r := m.index.first(uint32(hash >> 32))
 	if r == 0 {
 		return 0
 	}
-	if e := &m.entries[r]; e.hash == hash && e.check == check {
+	if e := &m.entries[r]; e.hash == hash && e.check == m.seeds.check(k) {
 		return r
 	}
-	return m.findAlike(hash, check)
+	return m.findAlike(k, hash)
 }
 
 // findAlike is find where another key has the same tag.
 //
 //go:noinline
-func (m *Map) findAlike(hash uint64, check uint32) uint32 {
-	tag := uint32(hash >> 32)
+func (m *Map) findAlike(k Key, hash uint64) uint32 {
+	tag, check := uint32(hash>>32), m.seeds.check(k)
 	pos, dist := m.index.home(tag), 0
 	for {
 		r, at, d := m.index.seek(tag, pos, dist)

@@ -271,10 +271,10 @@ func (a *partition) touchAnswers(k dnsmap.Key, answers []dnsmap.Answer) {
 		hashes[i] = a.dns.Hash(k)
 	}
 	if n == 1 {
-		a.dns.Expect(hashes[0]) // nothing to overlap with but what comes first
+		a.shard.sink += a.dns.Expect(hashes[0]) // nothing to overlap with but what comes first
 		return
 	}
-	a.dns.Touch(hashes[:n])
+	a.shard.sink += a.dns.Touch(hashes[:n])
 }
 
 // classOf returns the class of an interned name, from the name's own slot where
