@@ -299,7 +299,9 @@ func (a *partition) advance(now int64) {
 	a.late.step()
 	a.flows.Advance(now)
 	a.shard.welcome()
-	a.dns.Sweep(now, 1+a.dns.Len()/sweepSteps)
+	if (a.shard.steps+a.number)%sweepEvery == 0 {
+		a.dns.Sweep(now, sweepEvery*(1+a.dns.Len()/sweepSteps))
+	}
 	m := uint32(now / minute)
 	if m != a.shard.minute {
 		a.subscribers.turn(m)
@@ -307,6 +309,13 @@ func (a *partition) advance(now int64) {
 	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, m)
 }
 
-// sweepSteps is in how many steps the DNS map is gone through: 55 minutes, a
-// small part of the hours that its entries live.
-const sweepSteps = 1 << 15
+const (
+	// sweepSteps is in how many steps the DNS map is gone through: 55 minutes, a
+	// small part of the hours that its entries live.
+	sweepSteps = 1 << 15
+
+	// sweepEvery is how many steps' worth of it is gone through at once, of one
+	// partition in so many each step: entries that lie together are a cache line, and
+	// the map itself is several, which are no longer at hand after a tenth of a second.
+	sweepEvery = 8
+)

@@ -58,6 +58,9 @@ type shard struct {
 	// the roster to read.
 	phase int
 
+	// steps that are over.
+	steps int
+
 	rules     *classify.Compiled
 	timeouts  [flows.MaxClasses]int64
 	transfers [flows.MaxClasses]bool
@@ -127,6 +130,7 @@ func (s *shard) chunk(c *chunk) {
 	}
 	s.minute = uint32(c.tick / minute)
 	s.phase ^= 1
+	s.steps++
 }
 
 // group works a few packets, first touching all the slots they will need.
