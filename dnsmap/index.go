@@ -23,7 +23,8 @@ type index struct {
 
 const (
 	// The index is filled up to 7/8: then it costs 9.2 bytes a record at
-	// the cap, and three searches in four still look at one line.
+	// the cap, and of what is there 71 in 100 are still found in the first
+	// line (97 of it at 0.6 full, where it is most of the time).
 	loadNum, loadDen = 7, 8
 
 	// window is how many slots are compared at once, those of a cache line.
@@ -36,8 +37,8 @@ const (
 
 // newIndex returns an index that can hold records entries.
 func newIndex(records int) (index, error) {
-	slotsOf := records*loadDen/loadNum + 2
-	x := index{max: (slotsOf + window - 1) / window * window}
+	need := records*loadDen/loadNum + 2
+	x := index{max: (need + window - 1) / window * window}
 	slots, err := arena.MakeDense[uint64](min(firstSlots, x.max))
 	if err != nil {
 		return index{}, err
