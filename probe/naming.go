@@ -177,6 +177,11 @@ func (a *partition) keepSNI(f flows.Flow, sni []byte) {
 	if len(sni) == 0 || f.SNI != 0 {
 		return
 	}
+	if id := dnsmap.NameID(f.DNSName); id != 0 && a.names.Is(id, sni) { // as nearly always: no need to look for it
+		a.names.Retain(id)
+		f.SNI = f.DNSName
+		return
+	}
 	id, _ := a.names.Intern(sni)
 	f.SNI = uint32(id)
 }
