@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"unsafe"
 
 	"github.com/nametap/nametap/capture/decode"
@@ -97,8 +99,12 @@ func (l *facts) name(f *fact) []byte { return l.names[f.nameAt:][:f.nameLen] }
 // it could still name a flow of its own subscriber, as valid or stale.
 type roster struct {
 	entries []rosterEntry // 0 is never used
+	// index finds them: a word has the number of an entry below, and above it as
+	// many of the upper bits of its server's hash as there is room for, so that a
+	// look hardly ever goes to the entry of another server. 0 is nothing.
 	index   []uint32
 	mask    uint64
+	numbers uint32 // the bits of a word that are the number
 	used    int
 	hand    int
 	seed    uint64
@@ -109,14 +115,16 @@ type roster struct {
 	Evicted uint64
 }
 
-// rosterEntry is three lines of the cache, and what ends most look-ups is in the
-// first one.
+// rosterEntry is three lines of the cache. Of a server with one class, which is
+// nearly every one, and of one with too many, all that is asked is in the first.
 type rosterEntry struct {
 	server decode.Addr
-	mixed  int64 // up to here more classes than claims were recent
-	recent bool  // answered since the hand passed
-	shared bool  // several subscribers were told of it
+	mixed  int64         // up to here more classes than claims were recent
+	class  [claims]uint8 // of the claims, 0: no claim, and none behind it
+	recent bool          // answered since the hand passed
+	shared bool          // several subscribers were told of it
 	claim  [claims]claim
+	_      [32]byte // or every other entry would begin in the middle of a line
 }
 
 type claim struct {
@@ -124,7 +132,6 @@ type claim struct {
 	until         int64
 	name          dnsmap.NameID // of the newest answer
 	subscriber    uint32        // who asked, 0 for several
-	class         uint8         // 0: no claim
 }
 
 const rosterCost = int64(unsafe.Sizeof(rosterEntry{})) + 8 + nameCost
@@ -142,84 +149,105 @@ func newRoster(servers int, seed uint64) (*roster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &roster{entries: entries, index: index, mask: firstSlots - 1, used: 1, hand: 1, seed: seed, names: names}, nil
+	return &roster{
+		entries: entries, index: index, mask: firstSlots - 1, numbers: 1<<bits.Len(uint(servers)) - 1,
+		used: 1, hand: 1, seed: seed, names: names,
+	}, nil
 }
 
-// slot returns where the server stands in the index, or would.
-func (r *roster) slot(server decode.Addr) uint64 {
-	at := fingerprint(r.seed, server) & r.mask
-	for r.index[at] != 0 && r.entries[r.index[at]].server != server {
-		at = (at + 1) & r.mask
+func (r *roster) hash(server decode.Addr) uint64 { return fingerprint(r.seed, server) }
+
+// tagged reports whether the word has the tag of the hash: it is most likely that
+// of the same server.
+func (r *roster) tagged(word uint32, hash uint64) bool {
+	return (word^uint32(hash>>32))&^r.numbers == 0
+}
+
+// find returns the server's entry, 0 if it has none, and where its word stands in
+// the index, or would.
+func (r *roster) find(server decode.Addr, hash uint64) (e uint32, at uint64) {
+	for at = hash & r.mask; ; at = (at + 1) & r.mask {
+		word := r.index[at]
+		if word == 0 {
+			return 0, at
+		}
+		if e = word & r.numbers; r.tagged(word, hash) && r.entries[e].server == server {
+			return e, at
+		}
 	}
-	return at
+}
+
+// place puts the word of the entry e into the index, at a place that find gave.
+func (r *roster) place(e uint32, hash, at uint64) {
+	r.index[at] = uint32(hash>>32)&^r.numbers | e
 }
 
 // learn adds the facts, in their order, a group of them at a time: what is read
 // for all of a group is loaded first, so that the waits overlap.
 func (r *roster) learn(l *facts) {
+	var hashes [group]uint64
 	for list := l.list; len(list) > 0; {
 		n := min(len(list), group)
-		r.touch(list[:n])
+		r.touch(list[:n], &hashes)
 		for i := range list[:n] {
-			r.add(&list[i], l.name(&list[i]))
+			r.add(&list[i], hashes[i%group], l.name(&list[i]))
 		}
 		list = list[n:]
 	}
 }
 
-// touch loads what add will read for the facts, at most a group of them.
-func (r *roster) touch(list []fact) {
-	var at [group]uint64
-	sink := uint64(0)
+// touch hashes the servers of the facts, at most a group of them, and loads what
+// add reads of nearly each.
+func (r *roster) touch(list []fact, hashes *[group]uint64) {
+	var words [group]uint32
 	for i := range list {
-		at[i] = fingerprint(r.seed, list[i].server) & r.mask
-		sink += uint64(r.index[at[i]])
+		hash := r.hash(list[i].server)
+		hashes[i%group], words[i%group] = hash, r.index[hash&r.mask]
 	}
-	for _, at := range at[:len(list)] {
-		e := &r.entries[r.index[at]]
-		sink += e.server.Lo + uint64(e.claim[1].until) + uint64(e.claim[3].until)
+	sink := uint64(0)
+	for i, word := range words[:len(list)] {
+		e := word & r.numbers
+		if !r.tagged(word, hashes[i]) {
+			e = 0 // of which there is nothing to wait for
+		}
+		sink += r.entries[e].server.Lo
 	}
 	r.sink = sink
 }
 
-func (r *roster) add(f *fact, name []byte) {
-	e := r.entry(f.server, f.answered)
-	e.add(r.names, f, name)
-	if !e.shared && e.told() {
+func (r *roster) add(f *fact, hash uint64, name []byte) {
+	e := r.entry(f.server, hash, f.answered)
+	if e.add(r.names, f, name) && !e.shared {
 		e.shared = true
 		r.shared++
 	}
 }
 
-// told reports whether several subscribers were told the same of the server.
-func (e *rosterEntry) told() bool {
-	for i := range e.claim {
-		if e.claim[i].class != 0 && e.claim[i].subscriber == 0 {
-			return true
-		}
+func (r *roster) entry(server decode.Addr, hash uint64, now int64) *rosterEntry {
+	n, at := r.find(server, hash)
+	if n == 0 {
+		n = r.enter(server, hash, at, now)
 	}
-	return false
+	e := &r.entries[n]
+	if !e.recent {
+		e.recent = true
+	}
+	return e
 }
 
-func (r *roster) entry(server decode.Addr, now int64) *rosterEntry {
-	at := r.slot(server)
-	e := r.index[at]
-	if e == 0 {
-		if r.used == len(r.entries) {
-			e = r.evict(now)
-			at = r.slot(server)
-		} else {
-			e = uint32(r.used)
-			r.used++
-			if 2*r.used > len(r.index) && r.grow() {
-				at = r.slot(server)
-			}
-		}
-		r.entries[e].server = server
-		r.index[at] = e
+// enter gives the server, which has no entry yet, one. Its word would stand at that
+// place in the index.
+func (r *roster) enter(server decode.Addr, hash, at uint64, now int64) uint32 {
+	e := uint32(r.used)
+	if r.used == len(r.entries) {
+		e = r.evict(now)
+		_, at = r.find(server, hash)
+	} else if r.used++; 2*r.used > len(r.index) && r.grow() {
+		_, at = r.find(server, hash)
 	}
-	r.entries[e].recent = true
-	return &r.entries[e]
+	r.entries[e].server = server
+	r.place(e, hash, at)
+	return e
 }
 
 // grow doubles the index. Where memory for that is refused, the index stays at
@@ -231,9 +259,13 @@ func (r *roster) grow() bool {
 	}
 	old := r.index
 	r.index, r.mask = next, uint64(len(next)-1)
-	for _, e := range old {
-		if e != 0 {
-			r.index[r.slot(r.entries[e].server)] = e
+	for _, word := range old {
+		if word != 0 {
+			e := word & r.numbers
+			server := r.entries[e].server
+			hash := r.hash(server)
+			_, at := r.find(server, hash)
+			r.place(e, hash, at)
 		}
 	}
 	_ = arena.Free(old) // what cannot be given back stays reserved, no more
@@ -265,7 +297,8 @@ func (r *roster) evict(now int64) uint32 {
 			e.recent = false
 			continue
 		}
-		r.unplace(r.slot(e.server))
+		_, hole := r.find(e.server, r.hash(e.server))
+		r.unplace(hole)
 		for i := range e.claim {
 			r.names.Release(e.claim[i].name)
 		}
@@ -281,7 +314,7 @@ func (r *roster) evict(now int64) uint32 {
 // lasts reports whether what is known of the server may still name a flow.
 func (e *rosterEntry) lasts(now int64) bool {
 	for i := range e.claim {
-		if e.claim[i].class != 0 && e.claim[i].until >= now {
+		if e.class[i] != 0 && e.claim[i].until >= now {
 			return true
 		}
 	}
@@ -290,38 +323,34 @@ func (e *rosterEntry) lasts(now int64) bool {
 
 func (r *roster) unplace(hole uint64) {
 	for at := (hole + 1) & r.mask; ; at = (at + 1) & r.mask {
-		e := r.index[at]
-		if e == 0 {
+		word := r.index[at]
+		if word == 0 {
 			r.index[hole] = 0
 			return
 		}
-		home := fingerprint(r.seed, r.entries[e].server) & r.mask
+		home := r.hash(r.entries[word&r.numbers].server) & r.mask
 		if (at-home)&r.mask >= (at-hole)&r.mask {
-			r.index[hole] = e
+			r.index[hole] = word
 			hole = at
 		}
 	}
 }
 
-// add counts one answer for the entry.
-func (e *rosterEntry) add(names *dnsmap.Names, f *fact, name []byte) {
-	var c *claim
-	for i := range e.claim {
-		if e.claim[i].class == f.class {
-			c = &e.claim[i]
-			break
-		}
-		if c == nil && (e.claim[i].class == 0 || e.claim[i].until < f.answered) {
-			c = &e.claim[i]
+// add counts one answer for the entry, and reports whether several subscribers were
+// told the same.
+func (e *rosterEntry) add(names *dnsmap.Names, f *fact, name []byte) (several bool) {
+	i := e.claimOf(f.class)
+	if i == claims {
+		if i = e.freeClaim(f.answered); i == claims {
+			e.mixed = max(e.mixed, f.until)
+			return false
 		}
 	}
-	if c == nil {
-		e.mixed = max(e.mixed, f.until)
-		return
-	}
-	if c.class != f.class || c.until < f.answered {
+	c := &e.claim[i%claims]
+	if e.class[i%claims] != f.class || c.until < f.answered {
 		names.Release(c.name)
-		*c = claim{class: f.class, first: f.answered, newest: f.answered - 1, subscriber: f.subscriber}
+		e.class[i%claims] = f.class
+		*c = claim{first: f.answered, newest: f.answered - 1, subscriber: f.subscriber}
 	}
 	if c.subscriber != f.subscriber {
 		c.subscriber = 0
@@ -335,24 +364,45 @@ func (e *rosterEntry) add(names *dnsmap.Names, f *fact, name []byte) {
 			c.name, _ = names.Intern(name)
 		}
 	}
+	return c.subscriber == 0
+}
+
+// claimOf returns which of the claims the class has, or claims. All four classes are
+// compared at once, each in its byte: which it is, is chance.
+func (e *rosterEntry) claimOf(class uint8) int {
+	const ones, tops = 0x01010101, 0x80808080
+	differ := binary.LittleEndian.Uint32(e.class[:]) ^ uint32(class)*ones
+	zero := (differ - ones) &^ differ & tops // the lowest bit stands in the first byte that is 0
+	return bits.TrailingZeros32(zero) / 8
+}
+
+// freeClaim returns the first of the claims that is none, or not recent any more, or
+// claims.
+func (e *rosterEntry) freeClaim(now int64) int {
+	for i := range e.claim {
+		if e.class[i] == 0 || e.claim[i].until < now {
+			return i
+		}
+	}
+	return claims
 }
 
 // lookup appends to dst the name that other subscribers' recent answers, as of
 // time at, give the server, if all of them agree on one class. It changes
 // nothing, so that all shards may look at once.
 func (r *roster) lookup(dst []byte, server decode.Addr, at int64, subscriber uint32) []byte {
-	i := r.index[r.slot(server)]
-	if i == 0 {
-		return dst
-	}
-	e := &r.entries[i]
+	n, _ := r.find(server, r.hash(server))
+	e := &r.entries[n] // 0 has no claims
 	if at <= e.mixed {
 		return dst
 	}
 	var found *claim
 	for i := range e.claim {
+		if e.class[i] == 0 {
+			break
+		}
 		c := &e.claim[i]
-		if c.class == 0 || c.subscriber == subscriber || at < c.first || at > c.until {
+		if c.subscriber == subscriber || at < c.first || at > c.until {
 			continue
 		}
 		if found != nil {
