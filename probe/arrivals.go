@@ -1,7 +1,7 @@
 package probe
 
 import (
-	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/flows"
 )
 
@@ -11,10 +11,9 @@ import (
 // and what they read is loaded for all before the first is noted. A partition's are
 // noted in their order, before its clock moves, and before anybody asks.
 type arrival struct {
-	subscriber, mark uint64 // mark is the server's
-	server           decode.Addr
-	partition, class uint8
-	silent           bool // one of the flow's ends has not been heard
+	subscriber uint64
+	server     sighting
+	partition  uint8
 }
 
 // allReported is what Reported is of a flow for whose segments nothing is left to
@@ -48,9 +47,15 @@ func (a *partition) present(f *flows.Hot, k *flows.Key) {
 	seed := s.engine.cfg.Seed
 	v := &s.arrivals[s.arrived]
 	v.subscriber = mix(subscriberKey(k.Scope, k.Subscriber)^seed, uint64(k.Scope))
-	v.mark = fingerprint(seed, k.Server)
-	v.server, v.partition, v.class = k.Server, uint8(a.number), f.Class
-	v.silent = f.Half[flows.Up].Packets == 0 || f.Half[flows.Down].Packets == 0
+	v.partition = uint8(a.number)
+	v.server = sighting{
+		mark: fingerprint(seed, k.Server), class: f.Class,
+		minute: s.minute,
+		silent: f.Half[flows.Up].Packets == 0 || f.Half[flows.Down].Packets == 0,
+	}
+	if k.Server.Is4() {
+		v.server.low = k.Server.Lo
+	}
 	s.arrived++
 }
 
@@ -62,7 +67,7 @@ func (s *shard) welcome() {
 	for i := range list {
 		v := &list[i]
 		a := s.parts[v.partition%partitions]
-		sink += a.subscribers.touch(v.subscriber, v.class) + a.recent.touch(v.mark, v.class)
+		sink += a.subscribers.touch(v.subscriber, v.server.class) + a.recent.touch(v.server.mark, v.server.class)
 	}
 	s.sink += sink
 	for i := range list {
@@ -81,14 +86,26 @@ func (e *Engine) welcome() {
 }
 
 func (a *partition) welcome(v *arrival) {
-	now := a.shard.minute
-	if v.silent && !a.subscribers.takes(v.subscriber, v.class, now) {
+	seen := &v.server
+	if seen.silent && !a.subscribers.takes(v.subscriber, seen.class, seen.minute) {
 		a.subscribers.Refused++
 	} else {
-		a.subscribers.seen(v.subscriber, v.class, now)
+		a.subscribers.seen(v.subscriber, seen.class, seen.minute)
 	}
-	if a.recent.first(v.mark, v.class, now) {
+	if a.recent.first(seen.mark, seen.class, seen.minute) {
 		s := &a.sightings[a.shard.phase]
-		*s = append(*s, sighting{v.server, now, v.class, v.silent})
+		*s = append(*s, *seen)
+	}
+}
+
+// turn begins a minute, if it is another one, in all partitions.
+func (s *shard) turn(minute uint32) {
+	if minute == s.minute {
+		return
+	}
+	s.minute = minute
+	s.subscribers.Active = [classify.MaxIDs]int{}
+	for _, a := range s.own {
+		a.subscribers.recount(minute)
 	}
 }

@@ -38,7 +38,7 @@ const (
 	// leave of their servers (lateShare).
 	lateSize     = int64(unsafe.Sizeof(lateFlow{}))
 	lateCost     = lateSize + 2*sightingCost/lateShare
-	presenceSize = int64(unsafe.Sizeof(presenceSlot{}))
+	presenceSize = int64(unsafe.Sizeof(pair(0)))
 	holesCost    = 136
 	helloCost    = 16<<10 + 256
 	dnsTCPCost   = dnsWindow + 256

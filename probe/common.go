@@ -62,18 +62,17 @@ func (c *common) meet(e *Engine, phase int) {
 	defer c.mu.Unlock()
 	for _, a := range e.parts {
 		for _, s := range a.sightings[phase] {
-			e.sink += c.servers.touch(fingerprint(e.cfg.Seed, s.server), s.class)
+			e.sink += c.servers.touch(s.mark, s.class)
 		}
 	}
 	for _, a := range e.parts {
 		for _, s := range a.sightings[phase] {
-			mark := fingerprint(e.cfg.Seed, s.server)
-			if s.silent && !c.servers.takes(mark, s.class, s.minute) {
+			if s.silent && !c.servers.takes(s.mark, s.class, s.minute) {
 				c.servers.Refused++
 				continue
 			}
-			if c.servers.seen(mark, s.class, s.minute) {
-				c.networks.seen(s.server, s.class, s.minute)
+			if c.servers.seen(s.mark, s.class, s.minute) {
+				c.networks.seen(decode.Addr{Lo: s.low}, s.class, s.minute)
 			}
 		}
 		a.sightings[phase] = a.sightings[phase][:0]

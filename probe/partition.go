@@ -32,8 +32,8 @@ type partition struct {
 
 	late lateQueue
 
-	subscribers *presence
-	recent      *recent // servers
+	subscribers presence // which counts in the shard's pairs
+	recent      *recent  // servers
 
 	// What waits for the end of a step, in the buffer of the step's phase.
 	facts     [2]facts
@@ -44,7 +44,8 @@ type partition struct {
 // sighting is a server seen with a class, in a minute in which the partition has
 // not noted it yet, as far as it remembers.
 type sighting struct {
-	server decode.Addr
+	mark   uint64 // of the server
+	low    uint64 // half of its address, 0 if it has none of IPv4
 	minute uint32
 	class  uint8
 	silent bool // one of the flow's ends has not been heard
@@ -76,9 +77,12 @@ func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
 			return nil, err
 		}
 	}
-	if p.subscribers, err = newPresence(b.subscribers); err != nil {
+	subscribers, err := newPresence(b.subscribers)
+	if err != nil {
 		return nil, err
 	}
+	p.subscribers = *subscribers
+	p.subscribers.pairCounts = &s.subscribers
 	for phase := range p.facts {
 		if p.facts[phase], err = newFacts(b.facts); err != nil {
 			return nil, err
@@ -302,11 +306,7 @@ func (a *partition) advance(now int64) {
 	if (a.shard.steps+a.number)%sweepEvery == 0 {
 		a.dns.Sweep(now, sweepEvery*(1+a.dns.Len()/sweepSteps))
 	}
-	m := uint32(now / minute)
-	if m != a.shard.minute {
-		a.subscribers.turn(m)
-	}
-	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, m)
+	a.serving.advance(now, int64(a.shard.engine.cfg.WatchEvery), a.flows, uint32(now/minute))
 }
 
 const (

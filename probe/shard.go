@@ -81,8 +81,9 @@ type shard struct {
 	dnsRcodes                                [16]uint64
 	encryptedDNS                             uint64
 
-	arrivals [32]arrival
-	arrived  int // of them, those that wait
+	arrivals    [32]arrival
+	arrived     int        // of them, those that wait
+	subscribers pairCounts // of all partitions
 
 	message dnsmap.Message
 	sni     [256]byte
@@ -128,7 +129,7 @@ func (s *shard) chunk(c *chunk) {
 	for _, a := range s.own {
 		a.advance(c.tick)
 	}
-	s.minute = uint32(c.tick / minute)
+	s.turn(uint32(c.tick / minute))
 	s.phase ^= 1
 	s.steps++
 }

@@ -205,6 +205,8 @@ func (s *shard) snapshot(to *Snapshot) {
 	to.Tables.LateHurried += s.hurried
 	for id := range to.Classes {
 		to.Classes[id].Add(&s.classes[id])
+		to.Classes[id].Subscribers += s.subscribers.Ever[id]
+		to.Classes[id].ActiveSubscribers += s.subscribers.Active[id]
 		for e, n := range s.named[id] {
 			to.Classes[id].Named[e] += n
 		}
@@ -248,10 +250,6 @@ func (a *partition) snapshot(to *Snapshot) {
 		t.FactsRefused += a.facts[phase].refused
 	}
 	t.SubscribersCap += a.subscribers.most / 4 * 3
-	for id := range to.Classes {
-		to.Classes[id].Subscribers += a.subscribers.Ever[id]
-		to.Classes[id].ActiveSubscribers += a.subscribers.Active[id]
-	}
 }
 
 // merge adds the snapshot of another of the engines that have the first one's
