@@ -179,12 +179,12 @@ func (e *Engine) allocate() error {
 				return err
 			}
 		}
+		s.room = make([]partition, owned)
 		for n := i; n < partitions; n += e.cfg.Shards {
-			a, err := newPartition(s, &e.budget, &e.cfg)
+			a, err := newPartition(s, n, &e.budget, &e.cfg)
 			if err != nil {
 				return err
 			}
-			a.number = n
 			s.parts[n], e.parts[n] = a, a
 			s.tables[n] = a.flows
 			s.own = append(s.own, a)

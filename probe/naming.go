@@ -345,30 +345,36 @@ type lateFlow struct {
 // lateMark is the hash of a map key's subscriber.
 func lateMark(k dnsmap.Key) uint32 { return uint32(mix(k.Subscriber, uint64(k.Scope))) }
 
-// lateQueue holds them in the order of their first packets.
+// lateQueue holds them in the order of their first packets. Its first line of the cache
+// is what every flow that waits needs.
 type lateQueue struct {
 	ring       []lateFlow // a power of two long, and grows as need be
 	head, tail uint32
-	most       int // flows; beyond, the oldest waits no longer
-	left       int // of lateShare in this step
-
 	// held is behind the last flow that may be one of namingHeld.
-	held uint32
-	// marks have the keys of all flows that wait: the one that young is has those from
-	// turned on, the other one those before.
-	marks  [2]lateMarks
-	young  int
+	held   uint32
 	turned uint32
+	young  int
+	left   int // of lateShare in this step
+	most   int // flows; beyond, the oldest waits no longer
+
+	// marks have the keys of all flows that wait: the ones at young have those from
+	// turned on, the others those before.
+	marks lateMarks
 }
 
-// lateMarks is a set of keys by their hashes, large enough that with some hundred
-// flows in it, those of a partition at a million packets a second, it seems to hold few
-// others.
-type lateMarks [64]uint64
+// lateMarks are two sets of keys by their hashes, large enough that with some hundred
+// flows in them, those of a partition at a million packets a second, they seem to hold
+// few others. Words of the same hashes stand together, and of the words only as many
+// are used as the ring's length asks for: a partition with few flows touches few lines.
+type lateMarks [64][2]uint64
 
-func (m *lateMarks) add(hash uint64) { m[hash>>6%uint64(len(m))] |= 1 << (hash % 64) }
+// words is how many of the marks' words are in use.
+func (q *lateQueue) words() int { return min(max(len(q.ring)/4, 16), len(q.marks)) }
 
-func (m *lateMarks) has(hash uint64) bool { return m[hash>>6%uint64(len(m))]>>(hash%64)&1 != 0 }
+// mark returns the words in which the hash may be marked.
+func (q *lateQueue) mark(hash uint64) *[2]uint64 {
+	return &q.marks[hash>>6&uint64(q.words()-1)%uint64(len(q.marks))]
+}
 
 // lateTurn is the least number of flows between two turns of the marks.
 const lateTurn = 64
@@ -384,30 +390,48 @@ func (q *lateQueue) at(i uint32) *lateFlow { return &q.ring[i&uint32(len(q.ring)
 
 func (q *lateQueue) push(l lateFlow, hash uint64) {
 	if int(q.tail-q.head) == len(q.ring) {
-		next := make([]lateFlow, max(2*len(q.ring), firstSlots))
-		for i := range q.tail - q.head {
-			next[i] = *q.at(q.head + i)
-		}
-		q.turned, q.held = q.turned-q.head, q.held-q.head
-		q.ring, q.head, q.tail = next, 0, q.tail-q.head
+		q.grow()
 	}
 	*q.at(q.tail) = l
 	q.tail++
 	if q.tail-q.turned > lateTurn && int32(q.head-q.turned) >= 0 {
-		q.young ^= 1
-		q.marks[q.young] = lateMarks{}
-		q.turned = q.tail - 1
-		if int32(q.held-q.head) < 0 {
-			q.held = q.head // or it would be ahead again after 2^31 flows
-		}
+		q.turn()
 	}
-	q.marks[q.young].add(hash)
+	q.mark(hash)[q.young&1] |= 1 << (hash % 64)
+}
+
+// grow doubles the ring, and with it the marks: what was in one of their words may
+// now be looked for in two.
+func (q *lateQueue) grow() {
+	next := make([]lateFlow, max(2*len(q.ring), firstSlots))
+	for i := range q.tail - q.head {
+		next[i] = *q.at(q.head + i)
+	}
+	q.turned, q.held = q.turned-q.head, q.held-q.head
+	before := q.words()
+	q.ring, q.head, q.tail = next, 0, q.tail-q.head
+	if q.words() > before {
+		copy(q.marks[before:], q.marks[:before])
+	}
+}
+
+// turn begins anew with the older marks, of which no flow waits any longer.
+func (q *lateQueue) turn() {
+	q.young ^= 1
+	for i := range q.words() {
+		q.marks[i][q.young] = 0
+	}
+	q.turned = q.tail - 1
+	if int32(q.held-q.head) < 0 {
+		q.held = q.head // or it would be ahead again after 2^31 flows
+	}
 }
 
 // concerns reports whether an answer for the key with that hash may name a flow that
 // waits: one of that key, or one for which something was held already.
 func (q *lateQueue) concerns(hash uint64) bool {
-	return q.marks[0].has(hash) || q.marks[1].has(hash) || int32(q.held-q.head) > 0
+	words := q.mark(hash)
+	return (words[0]|words[1])>>(hash%64)&1 != 0 || int32(q.held-q.head) > 0
 }
 
 func (q *lateQueue) full() bool { return int(q.tail-q.head) == q.most }

@@ -17,28 +17,33 @@ const (
 
 // partition is a nametap in small: the tables of a sixty-fourth of the
 // subscribers. It is worked by one shard.
+//
+// What a flow's life needs of it is in few lines of the cache (a test holds them):
+// between two flows of a partition come those of all others.
 type partition struct {
-	shard  *shard
-	number int
-
+	shard   *shard
+	number  int
 	flows   *flows.Table
 	names   *dnsmap.Names
 	dns     *dnsmap.Map
-	serving *serving // nil where nobody wants it
+	serving *serving          // nil where nobody wants it
+	hellos  *stream.Assembler // first bytes of TLS clients
+	dnsLong *stream.Assembler // DNS over TCP, server to client: long messages
 
-	hellos     *stream.Assembler // first bytes of TLS clients
-	dnsStreams *stream.Assembler // DNS over TCP, server to client
-	dnsLong    *stream.Assembler // the same, for long messages
+	recent      *recent  // servers
+	subscribers presence // which counts in the shard's pairs
+
+	dnsStreams *stream.Assembler // like dnsLong, for the others
+	_          [32]byte
 
 	late lateQueue
 
-	subscribers presence // which counts in the shard's pairs
-	recent      *recent  // servers
-
 	// What waits for the end of a step, in the buffer of the step's phase.
-	facts     [2]facts
 	sightings [2][]sighting
+	facts     [2]facts
 	ended     [2][]flows.Record
+
+	_ [80]byte // to an odd number of lines, so that those of all partitions lie in other sets of a cache
 }
 
 // sighting is a server seen with a class, in a minute in which the partition has
@@ -51,8 +56,9 @@ type sighting struct {
 	silent bool // one of the flow's ends has not been heard
 }
 
-func newPartition(s *shard, b *budget, cfg *Config) (*partition, error) {
-	p := &partition{shard: s, late: lateQueue{most: b.late}, recent: new(recent)}
+func newPartition(s *shard, number int, b *budget, cfg *Config) (*partition, error) {
+	p := &s.room[len(s.own)]
+	*p = partition{shard: s, number: number, late: lateQueue{most: b.late}, recent: new(recent)}
 	p.late.step()
 	var err error
 	p.names, err = dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(b.names * nameCost), Seed: cfg.Seed})

@@ -16,16 +16,16 @@ type presence struct {
 	slots []pair
 	mask  uint64
 	n     int
-	most  int // slots
 	*pairCounts
-	// Refused counts sightings without a place.
-	Refused uint64
 	// newest is the latest minute that the set was told of.
 	newest uint32
 	// shedIn is the minute in which pairs were last forgotten; shedOnce says
 	// that there was one.
 	shedIn   uint32
 	shedOnce bool
+	most     int // slots
+	// Refused counts sightings without a place.
+	Refused uint64
 }
 
 // pairCounts are what presences count. A shard's partitions share theirs: with each

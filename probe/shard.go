@@ -44,6 +44,7 @@ type shard struct {
 	number int
 	parts  [partitions]*partition // nil where another shard has it
 	own    []*partition
+	room   []partition // for own: one by one they would not begin with a line of the cache
 	slab   *flows.Slab // of the partitions' flows
 	place  []uint32    // of its records, for serving
 

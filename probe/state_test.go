@@ -2,6 +2,7 @@ package probe
 
 import (
 	"testing"
+	"unsafe"
 
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/capture/fanout"
@@ -23,6 +24,26 @@ func TestWorkersUseAllOfTheirTables(t *testing.T) {
 			if n < subscribers/workers/partitions/3 {
 				t.Errorf("worker %d has %d subscribers in partition %d, want about %d", w, n, p, subscribers/workers/partitions)
 			}
+		}
+	}
+}
+
+// TestLinesOfAPartition: what a flow's life reads of its partition does not reach
+// from one line of the cache into the next.
+func TestLinesOfAPartition(t *testing.T) {
+	e := newEngine(t, config(1))
+	a := e.parts[0]
+	if at := uintptr(unsafe.Pointer(a)); at%64 != 0 || unsafe.Sizeof(*a)%128 != 64 {
+		t.Errorf("the first lies at %#x, the next %d bytes behind it", at, unsafe.Sizeof(*a))
+	}
+	for what, x := range map[string]struct{ first, end uintptr }{
+		"tables":      {unsafe.Offsetof(a.shard), unsafe.Offsetof(a.dnsLong) + 8},
+		"subscribers": {unsafe.Offsetof(a.recent), unsafe.Offsetof(a.subscribers) + unsafe.Offsetof(a.subscribers.shedOnce)},
+		"sightings":   {unsafe.Offsetof(a.sightings), unsafe.Offsetof(a.sightings) + unsafe.Sizeof(a.sightings)},
+		"late":        {unsafe.Offsetof(a.late), unsafe.Offsetof(a.late) + unsafe.Offsetof(a.late.marks)},
+	} {
+		if x.first/64 != (x.end-1)/64 {
+			t.Errorf("%s lie from byte %d to %d", what, x.first, x.end)
 		}
 	}
 }
