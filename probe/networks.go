@@ -24,13 +24,16 @@ func newNetworks(entries int) (n networks, err error) {
 	return n, nil
 }
 
-// seen notes a server.
+// seen notes a server. Where its smallest network was noted in this minute already, so
+// were those around it.
 func (n *networks) seen(server decode.Addr, class uint8, minute uint32) {
 	if !server.Is4() {
 		return
 	}
 	for i, length := range PrefixLengths {
-		n[i].seen(uint64(uint32(server.Lo)>>(32-length)), class, minute)
+		if !n[i].seen(uint64(uint32(server.Lo)>>(32-length)), class, minute) {
+			return
+		}
 	}
 }
 

@@ -139,7 +139,7 @@ func (a *partition) counted(r uint32, p *decode.Packet, scope uint32, dir flows.
 			a.shard.apnClasses[f.APN][f.Class].count(p, dir, ev)
 		}
 	}
-	if dir == flows.Down && p.SrcPort == portDNS && p.PayloadLen > 0 {
+	if p.SrcPort == portDNS && dir == flows.Down && p.PayloadLen > 0 {
 		a.dnsSegment(f, p)
 	}
 }

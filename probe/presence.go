@@ -242,8 +242,12 @@ func (s *presence) shed(minute uint32) bool {
 	}
 	s.shedIn, s.shedOnce = minute, true
 	before := s.n
-	for i := range s.slots {
-		if p := s.slots[i]; p != 0 && p.age(minute) >= activeMinutes {
+	start := uint64(0) // an empty slot: nothing is looked for across it
+	for s.slots[start] != 0 {
+		start++
+	}
+	for i, p := range s.slots {
+		if p != 0 && p.age(minute) >= activeMinutes {
 			s.slots[i] = 0
 			s.n--
 		}
@@ -251,22 +255,13 @@ func (s *presence) shed(minute uint32) bool {
 	if s.n == before {
 		return false
 	}
-	s.rehash()
-	return true
-}
-
-// rehash puts every pair where find looks for it again. Walking from an empty
-// slot on, each pair moves at most backwards within its run.
-func (s *presence) rehash() {
-	start := uint64(0)
-	for s.slots[start] != 0 {
-		start++
-	}
+	// From there on, each pair moves at most backwards, to where find looks for it.
 	for i := uint64(1); i <= s.mask; i++ {
-		at := (start + i) & s.mask
-		if p := s.slots[at]; p != 0 {
-			s.slots[at] = 0
+		slot := &s.slots[(start+i)&s.mask]
+		if p := *slot; p != 0 {
+			*slot = 0
 			s.slots[s.find(p)] = p
 		}
 	}
+	return true
 }
