@@ -82,6 +82,9 @@ func (e *Engine) quiet() {
 
 // collect gives out the records that a partition has kept in steps of that phase.
 func (e *Engine) collect(a *partition, phase int) {
+	if e.cfg.Records == nil {
+		return
+	}
 	list := a.ended[phase]
 	if len(list) == 0 {
 		return

@@ -179,9 +179,9 @@ func TestFactsAreBounded(t *testing.T) {
 		if answers != want {
 			t.Errorf("%d shards: %d addresses were told, with one %d", shards, answers, want)
 		}
-		for _, a := range e.parts {
+		for _, s := range e.shards {
 			for phase := range 2 {
-				if cap(a.facts[phase].list) != e.budget.facts {
+				if cap(s.learned[phase].list) != len(s.own)*e.budget.facts {
 					t.Fatal("a list grew beyond its room")
 				}
 			}

@@ -179,6 +179,11 @@ func (e *Engine) allocate() error {
 				return err
 			}
 		}
+		for phase := range s.learned {
+			if s.learned[phase], err = newLessons(owned, e.budget.facts); err != nil {
+				return err
+			}
+		}
 		s.room = make([]partition, owned)
 		for n := i; n < partitions; n += e.cfg.Shards {
 			a, err := newPartition(s, n, &e.budget, &e.cfg)
@@ -633,8 +638,8 @@ func (e *Engine) exchange() {
 // learn puts together what was learned in the step of that phase.
 func (e *Engine) learn(phase int) {
 	e.fresh.reset()
+	e.fresh.takeAll(e, phase)
 	for _, a := range e.parts {
-		e.fresh.take(&a.facts[phase])
 		e.collect(a, phase)
 	}
 	if e.cfg.Answers != nil {
@@ -643,9 +648,11 @@ func (e *Engine) learn(phase int) {
 	e.waiting[phase] = 0
 	e.common.exchange(e, phase)
 	r := e.rosters[phase]
-	if r != e.rosters[phase^1] {
-		r.learn(&e.last)
+	if r == e.rosters[phase^1] {
+		r.learn(&e.fresh)
+		return
 	}
+	r.learn(&e.last)
 	r.learn(&e.fresh)
 	e.last, e.fresh = e.fresh, e.last
 }

@@ -40,10 +40,9 @@ type partition struct {
 
 	// What waits for the end of a step, in the buffer of the step's phase.
 	sightings [2][]sighting
-	facts     [2]facts
 	ended     [2][]flows.Record
 
-	_ [80]byte // to an odd number of lines, so that those of all partitions lie in other sets of a cache
+	_ [96]byte // to an odd number of lines, so that those of all partitions lie in other sets of a cache
 }
 
 // sighting is a server seen with a class, in a minute in which the partition has
@@ -89,11 +88,6 @@ func newPartition(s *shard, number int, b *budget, cfg *Config) (*partition, err
 	}
 	p.subscribers = *subscribers
 	p.subscribers.pairCounts = &s.subscribers
-	for phase := range p.facts {
-		if p.facts[phase], err = newFacts(b.facts); err != nil {
-			return nil, err
-		}
-	}
 	p.hellos = stream.New(classify.MaxHello, b.hellos*classify.MaxHello)
 	p.dnsStreams = stream.New(dnsWindow, b.dnsStreams*dnsWindow)
 	p.dnsLong = stream.New(dnsLongWindow, b.dnsLong*dnsLongWindow)
@@ -222,9 +216,9 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 	}
 	asker := uint32(mix(k.Subscriber^s.engine.cfg.Seed, uint64(scope))) | 1
 	reach := int64(s.engine.cfg.DNSGrace + s.engine.cfg.DNSStale)
-	learned := &a.facts[s.phase]
+	learned := &s.learned[s.phase]
 	if named {
-		learned.keep(m.QName)
+		learned.keep(a.number, m.QName)
 	}
 	awaited := false
 	for i := range m.Answers {
@@ -240,7 +234,7 @@ func (a *partition) response(subscriber decode.Addr, scope uint32, b []byte, cut
 		if !named {
 			continue
 		}
-		learned.add(fact{
+		learned.add(a.number, fact{
 			server: decode.Addr(answer.Addr), answered: now,
 			until:      now + int64(answer.TTL)*second + reach,
 			subscriber: asker, class: class,

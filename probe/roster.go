@@ -23,6 +23,7 @@ type fact struct {
 	class      uint8
 	nameLen    uint16
 	nameAt     uint32 // into the buffer that travels with the facts
+	next       uint32 // in lessons: of the same partition, counted from 1
 }
 
 // facts is a list with the bytes of its names.
@@ -93,6 +94,79 @@ func (l *facts) copy(o *facts) {
 }
 
 func (l *facts) name(f *fact) []byte { return l.names[f.nameAt:][:f.nameLen] }
+
+// lessons are the facts that a shard's partitions learn in a step. They lie together,
+// because a list of each partition's own would be out of the caches whenever its next
+// fact comes. But each partition has its own bounds, and what they have learned is put
+// together in their order: neither hangs on the number of shards.
+type lessons struct {
+	facts
+	of   [partitions]lesson
+	each int // facts of a partition that are kept, with nameRoom bytes of names for each
+}
+
+// lesson is one partition's part.
+type lesson struct {
+	first, last  uint32 // of its facts, counted from 1
+	facts, names uint32 // how many, and bytes
+}
+
+// newLessons returns an empty list for so many partitions.
+func newLessons(partitions, each int) (lessons, error) {
+	list, err := newFacts(partitions * each)
+	return lessons{facts: list, each: each}, err
+}
+
+// keep keeps a name for the facts of the partition that follow.
+func (l *lessons) keep(partition int, name []byte) {
+	of := &l.of[partition%partitions]
+	if l.noName = int(of.facts) == l.each || int(of.names)+len(name) > l.each*nameRoom; l.noName {
+		return
+	}
+	of.names += uint32(len(name))
+	l.facts.keep(name)
+}
+
+// add adds a fact about the name that was kept last, if there is room.
+func (l *lessons) add(partition int, f fact) {
+	of := &l.of[partition%partitions]
+	if l.noName || int(of.facts) == l.each {
+		l.refused++
+		return
+	}
+	l.facts.add(f)
+	at := uint32(len(l.list))
+	if of.facts == 0 {
+		of.first = at
+	} else {
+		l.list[of.last-1].next = at
+	}
+	of.last = at
+	of.facts++
+}
+
+// takeAll adds what the shards' partitions have learned in a step of that phase, in
+// the order of partitions, and empties their lists.
+func (l *facts) takeAll(e *Engine, phase int) {
+	var base [partitions]uint32
+	for i, s := range e.shards {
+		base[i] = uint32(len(l.names))
+		l.names = append(l.names, s.learned[phase].names...)
+	}
+	for i, shard := range e.shardOf {
+		from := &e.shards[shard].learned[phase]
+		for at := from.of[i].first; at != 0; {
+			f := from.list[at-1]
+			at, f.next = f.next, 0
+			f.nameAt += base[shard]
+			l.list = append(l.list, f)
+		}
+	}
+	for _, s := range e.shards {
+		s.learned[phase].reset()
+		s.learned[phase].of = [partitions]lesson{}
+	}
+}
 
 // roster knows for each server which classes the answers of all subscribers
 // give it: the evidence "server". A claim is recent as long as an answer behind

@@ -85,6 +85,7 @@ type shard struct {
 	arrivals    [32]arrival
 	arrived     int        // of them, those that wait
 	subscribers pairCounts // of all partitions
+	learned     [2]lessons // by the step's phase
 
 	message dnsmap.Message
 	sni     [256]byte

@@ -200,6 +200,9 @@ func (s *shard) snapshot(to *Snapshot) {
 		}
 	}
 	to.Tables.StreamsRefused += s.streamsRefused
+	for phase := range s.learned {
+		to.Tables.FactsRefused += s.learned[phase].refused
+	}
 	addAll(to.Overload.Segments[:], s.shed[:])
 	to.Overload.Unexamined += s.unexamined
 	to.Tables.LateHurried += s.hurried
@@ -246,9 +249,6 @@ func (a *partition) snapshot(to *Snapshot) {
 	t.NamesRefused += names.Refused
 	a.serving.snapshot(to)
 	t.PresenceRefused += a.subscribers.Refused
-	for phase := range a.facts {
-		t.FactsRefused += a.facts[phase].refused
-	}
 	t.SubscribersCap += a.subscribers.most / 4 * 3
 }
 
