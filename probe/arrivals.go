@@ -16,6 +16,50 @@ type arrival struct {
 	partition  uint8
 }
 
+// sighting is a server seen with a class, in a minute in which the partition has
+// not noted it yet, as far as it remembers.
+type sighting struct {
+	mark        uint64 // of the server
+	v4          uint32 // its address, if it is4
+	minute      uint32
+	next        uint32 // in sightings: of the same partition, counted from 1
+	class       uint8
+	is4, silent bool // silent: one of the flow's ends has not been heard
+}
+
+// sightings are those of a shard's partitions, which wait for the end of a step. They
+// lie together, like lessons, and are gone through in the order of partitions.
+type sightings struct {
+	list []sighting
+	of   [partitions]struct{ first, last uint32 } // counted from 1
+}
+
+func (l *sightings) add(partition int, s *sighting) {
+	l.list = append(l.list, *s)
+	at, of := uint32(len(l.list)), &l.of[partition%partitions]
+	if of.last == 0 {
+		of.first = at
+	} else {
+		l.list[of.last-1].next = at
+	}
+	of.last = at
+}
+
+// sightingsKept is how many sightings there is room for, a partition, in a list that
+// is not given up.
+const sightingsKept = 256
+
+// reset empties the list of so many partitions.
+func (l *sightings) reset(partitions int) {
+	if len(l.list) == 0 {
+		return
+	}
+	if cap(l.list) > partitions*sightingsKept {
+		l.list = nil
+	}
+	*l = sightings{list: l.list[:0]}
+}
+
 // allReported is what Reported is of a flow for whose segments nothing is left to
 // do in that minute once they are counted, in a tunnel as tunnelled does it. It is so
 // for nearly all segments, and spares them the look into the partition. Of other
@@ -50,11 +94,8 @@ func (a *partition) present(f *flows.Hot, k *flows.Key) {
 	v.partition = uint8(a.number)
 	v.server = sighting{
 		mark: fingerprint(seed, k.Server), class: f.Class,
-		minute: s.minute,
+		v4: uint32(k.Server.Lo), is4: k.Server.Is4(), minute: s.minute,
 		silent: f.Half[flows.Up].Packets == 0 || f.Half[flows.Down].Packets == 0,
-	}
-	if k.Server.Is4() {
-		v.server.low = k.Server.Lo
 	}
 	s.arrived++
 }
@@ -93,8 +134,7 @@ func (a *partition) welcome(v *arrival) {
 		a.subscribers.seen(v.subscriber, seen.class, seen.minute)
 	}
 	if a.recent.first(seen.mark, seen.class, seen.minute) {
-		s := &a.sightings[a.shard.phase]
-		*s = append(*s, *seen)
+		a.shard.sightings[a.shard.phase].add(a.number, seen)
 	}
 }
 

@@ -52,39 +52,44 @@ func newCommon(cfg *Config, b *budget, engines int) (*common, error) {
 	return c, nil
 }
 
-// sightingsKept is the length of a list of sightings that is not given up.
-const sightingsKept = 256
-
 // meet takes the sightings that an engine's partitions made in the step of that
 // phase.
 func (c *common) meet(e *Engine, phase int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, a := range e.parts {
-		for _, s := range a.sightings[phase] {
-			e.sink += c.servers.touch(s.mark, s.class)
+	for _, s := range e.shards {
+		list := s.sightings[phase].list
+		for i := range list {
+			e.sink += c.servers.touch(list[i].mark, list[i].class)
 		}
 	}
-	for _, a := range e.parts {
-		for _, s := range a.sightings[phase] {
-			if s.silent && !c.servers.takes(s.mark, s.class, s.minute) {
-				c.servers.Refused++
-				continue
-			}
-			if c.servers.seen(s.mark, s.class, s.minute) {
-				c.networks.seen(decode.Addr{Lo: s.low}, s.class, s.minute)
-			}
+	for partition, shard := range e.shardOf {
+		all := &e.shards[shard].sightings[phase]
+		for at := all.of[partition].first; at != 0; {
+			s := &all.list[at-1]
+			c.sighted(s)
+			at = s.next
 		}
-		a.sightings[phase] = a.sightings[phase][:0]
-		if cap(a.sightings[phase]) > sightingsKept {
-			a.sightings[phase] = nil
-		}
+	}
+	for _, s := range e.shards {
+		s.sightings[phase].reset(len(s.own))
 	}
 	// The engines are never quite at the same time.
 	if m := e.now / minute; m > c.minute {
 		c.minute = m
 		c.servers.turn(uint32(m))
 		c.networks.turn(uint32(m))
+	}
+}
+
+// sighted notes a sighting.
+func (c *common) sighted(s *sighting) {
+	if s.silent && !c.servers.takes(s.mark, s.class, s.minute) {
+		c.servers.Refused++
+		return
+	}
+	if c.servers.seen(s.mark, s.class, s.minute) && s.is4 {
+		c.networks.seen(decode.Addr{Lo: 0xffff<<32 | uint64(s.v4)}, s.class, s.minute)
 	}
 }
 

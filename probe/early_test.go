@@ -116,8 +116,8 @@ func TestSightingsOfManyAreBounded(t *testing.T) {
 						return
 					}
 					n := 0
-					for _, a := range e.parts {
-						n += len(a.sightings[0]) + len(a.sightings[1])
+					for _, s := range e.shards {
+						n += len(s.sightings[0].list) + len(s.sightings[1].list)
 					}
 					most = max(most, n)
 				}
@@ -287,9 +287,9 @@ func TestSightingsAreBounded(t *testing.T) {
 		most := 0
 		source := &watched{memory{frames: list, batch: 300}, func() {
 			n := 0
-			for _, a := range e.parts {
+			for _, s := range e.shards {
 				if shards == 1 {
-					n += len(a.sightings[0]) + len(a.sightings[1])
+					n += len(s.sightings[0].list) + len(s.sightings[1].list)
 				}
 			}
 			most = max(most, n)

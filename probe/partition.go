@@ -38,21 +38,9 @@ type partition struct {
 
 	late lateQueue
 
-	// What waits for the end of a step, in the buffer of the step's phase.
-	sightings [2][]sighting
-	ended     [2][]flows.Record
+	ended [2][]flows.Record // of a step, in the buffer of the step's phase
 
-	_ [96]byte // to an odd number of lines, so that those of all partitions lie in other sets of a cache
-}
-
-// sighting is a server seen with a class, in a minute in which the partition has
-// not noted it yet, as far as it remembers.
-type sighting struct {
-	mark   uint64 // of the server
-	low    uint64 // half of its address, 0 if it has none of IPv4
-	minute uint32
-	class  uint8
-	silent bool // one of the flow's ends has not been heard
+	_ [16]byte // to an odd number of lines, so that those of all partitions lie in other sets of a cache
 }
 
 func newPartition(s *shard, number int, b *budget, cfg *Config) (*partition, error) {

@@ -85,7 +85,8 @@ type shard struct {
 	arrivals    [32]arrival
 	arrived     int        // of them, those that wait
 	subscribers pairCounts // of all partitions
-	learned     [2]lessons // by the step's phase
+	learned     [2]lessons   // by the step's phase
+	sightings   [2]sightings // likewise
 
 	message dnsmap.Message
 	sni     [256]byte

@@ -39,7 +39,6 @@ func TestLinesOfAPartition(t *testing.T) {
 	for what, x := range map[string]struct{ first, end uintptr }{
 		"tables":      {unsafe.Offsetof(a.shard), unsafe.Offsetof(a.dnsLong) + 8},
 		"subscribers": {unsafe.Offsetof(a.recent), unsafe.Offsetof(a.subscribers) + unsafe.Offsetof(a.subscribers.shedOnce)},
-		"sightings":   {unsafe.Offsetof(a.sightings), unsafe.Offsetof(a.sightings) + unsafe.Sizeof(a.sightings)},
 		"late":        {unsafe.Offsetof(a.late), unsafe.Offsetof(a.late) + unsafe.Offsetof(a.late.marks)},
 	} {
 		if x.first/64 != (x.end-1)/64 {
