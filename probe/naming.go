@@ -22,6 +22,8 @@ const (
 	// namingHeld: when it was last looked for, the map held an answer for the flow
 	// that did not name it, being one of another time.
 	namingHeld
+	// namingMixed: the roster knew too many classes of the server to name the flow.
+	namingMixed
 )
 
 // lateAnswers is how long after its first packet a flow that nothing names
@@ -229,15 +231,24 @@ func (a *partition) evidence(f flows.Flow) (dnsmap.NameID, classify.Evidence) {
 	return 0, classify.EvidenceNone
 }
 
-// fromRoster asks what other subscribers' answers say of the flow's server.
+// fromRoster asks what other subscribers' answers say of the flow's server. Of a flow
+// that waits it is asked again at the end, but not where that would be the same: a
+// server of too many classes at a flow's first packet stays one, unless it is forgotten.
 func (a *partition) fromRoster(f flows.Flow) dnsmap.NameID {
 	s := a.shard
-	asker := uint32(mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^s.engine.cfg.Seed, uint64(f.Key.Scope))) | 1
-	s.nameBuf = s.engine.rosters[s.phase].lookup(s.nameBuf[:0], f.Key.Server, f.Start, asker)
-	if len(s.nameBuf) == 0 {
+	roster := s.engine.rosters[s.phase]
+	if f.Naming&namingMixed != 0 && roster.Evicted == 0 {
 		return 0
 	}
-	id, _ := a.names.Intern(s.nameBuf)
+	asker := uint32(mix(subscriberKey(f.Key.Scope, f.Key.Subscriber)^s.engine.cfg.Seed, uint64(f.Key.Scope))) | 1
+	name := roster.lookup(s.nameBuf[:0], f.Key.Server, f.Start, asker)
+	if name == nil {
+		f.Naming |= namingMixed
+	}
+	if len(name) == 0 {
+		return 0
+	}
+	id, _ := a.names.Intern(name)
 	return id
 }
 

@@ -139,3 +139,63 @@ func TestLateMarks(t *testing.T) {
 		t.Error("an answer concerns a flow that waits no longer")
 	}
 }
+
+// forgetful is a Source for an engine of which the rosters have had to forget servers,
+// so that what they said once is not relied on.
+type forgetful struct {
+	memory
+	e *Engine
+}
+
+func (s *forgetful) Next(b *capture.Batch) error {
+	for _, r := range s.e.rosters {
+		r.Evicted = 1
+	}
+	return s.memory.Next(b)
+}
+
+// TestServersOfManyClasses: that the roster is not asked again of a server with too many
+// classes names no flow otherwise.
+func TestServersOfManyClasses(t *testing.T) {
+	names := []string{"e1.whatsapp.net", "mmi1.whatsapp.net", "mms1.whatsapp.net", "mmv1.whatsapp.net", "pps.whatsapp.net", "www.example"}
+	r := rand.New(rand.NewPCG(3, 4))
+	g := newGn(t)
+	for i := range 3000 {
+		server := fmt.Sprintf("192.0.2.%d", r.IntN(60))
+		if r.IntN(3) == 0 {
+			g.frame(g.answer("9.9.9.9", fmt.Sprintf("10.0.1.%d", r.IntN(200)), names[r.IntN(len(names))], server, 60))
+		} else {
+			client := fmt.Sprintf("10.0.2.%d", r.IntN(200))
+			g.frame(g.tcp(client, server, 10_000+i, 443, "S", 99, 0, ""))
+			g.frame(g.tcp(client, server, 10_000+i, 443, "A", 100, 1, "x"))
+		}
+		g.wait(time.Duration(r.IntN(60)) * time.Millisecond)
+	}
+	seen := map[string]int{}
+	named := func(source func(*Engine) capture.Source) (list []string) {
+		for _, shards := range []int{1, 3} {
+			cfg := config(shards)
+			cfg.Records = func(records []flows.Record) {
+				for i := range records {
+					list = append(list, fmt.Sprint(shards, says(&records[i])))
+					seen[records[i].Evidence]++
+				}
+			}
+			e := newEngine(t, cfg)
+			if err := e.Run(context.Background(), source(e)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slices.Sort(list)
+		return list
+	}
+	all := memory{frames: g.list, batch: 100}
+	got := named(func(*Engine) capture.Source { m := all; return &m })
+	want := named(func(e *Engine) capture.Source { return &forgetful{all, e} })
+	if !slices.Equal(got, want) {
+		t.Errorf("%d flows are named otherwise than where the roster is asked again", len(got))
+	}
+	if seen["server"] < 100 || seen["none"] < 100 {
+		t.Errorf("flows by their evidence: %v", seen)
+	}
+}

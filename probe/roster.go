@@ -462,13 +462,14 @@ func (e *rosterEntry) freeClaim(now int64) int {
 }
 
 // lookup appends to dst the name that other subscribers' recent answers, as of
-// time at, give the server, if all of them agree on one class. It changes
-// nothing, so that all shards may look at once.
+// time at, give the server, if all of them agree on one class; nil where there are
+// more classes than claims, which no answer to come will change. It changes nothing, so
+// that all shards may look at once.
 func (r *roster) lookup(dst []byte, server decode.Addr, at int64, subscriber uint32) []byte {
 	n, _ := r.find(server, r.hash(server))
 	e := &r.entries[n] // 0 has no claims
 	if at <= e.mixed {
-		return dst
+		return nil
 	}
 	var found *claim
 	for i := range e.claim {

@@ -90,7 +90,7 @@ type shard struct {
 
 	message dnsmap.Message
 	sni     [256]byte
-	nameBuf []byte
+	nameBuf [dnsmap.MaxName]byte
 
 	tables  [partitions]*flows.Table // of parts
 	hashes  [group]uint64
