@@ -81,8 +81,9 @@ func (a *partition) keepAnswer(f flows.Flow, name dnsmap.NameID, answered int64)
 	f.DNSName, f.DNSAnswered = uint32(name), answered
 }
 
-// unsettled follows a flow until its name is settled: evidence is taken when the
-// subscriber's first payload has passed, or when the flow closes without any.
+// unsettled follows a flow until its name is settled, from a segment with payload of the
+// subscriber's, or one after which it is closed: evidence is taken when the first payload
+// has passed, or when the flow closes without any.
 func (a *partition) unsettled(r uint32, f flows.Flow, p *decode.Packet, ev flows.Event) {
 	if f.Naming&namingJudged != 0 {
 		return
@@ -361,12 +362,13 @@ func lateMark(k dnsmap.Key) uint32 { return uint32(mix(k.Subscriber, uint64(k.Sc
 type lateQueue struct {
 	ring       []lateFlow // a power of two long, and grows as need be
 	head, tail uint32
+	due        int64      // the wait of the one at head is over behind that time
 	// held is behind the last flow that may be one of namingHeld.
 	held   uint32
 	turned uint32
-	young  int
-	left   int // of lateShare in this step
-	most   int // flows; beyond, the oldest waits no longer
+	young  uint32
+	left   uint32 // of lateShare in this step
+	most   uint32 // flows; beyond, the oldest waits no longer
 
 	// marks have the keys of all flows that wait: the ones at young have those from
 	// turned on, the others those before.
@@ -402,6 +404,9 @@ func (q *lateQueue) at(i uint32) *lateFlow { return &q.ring[i&uint32(len(q.ring)
 func (q *lateQueue) push(l lateFlow, hash uint64) {
 	if int(q.tail-q.head) == len(q.ring) {
 		q.grow()
+	}
+	if q.head == q.tail {
+		q.due = l.start + lateAnswers
 	}
 	*q.at(q.tail) = l
 	q.tail++
@@ -445,12 +450,21 @@ func (q *lateQueue) concerns(hash uint64) bool {
 	return (words[0]|words[1])>>(hash%64)&1 != 0 || int32(q.held-q.head) > 0
 }
 
-func (q *lateQueue) full() bool { return int(q.tail-q.head) == q.most }
+func (q *lateQueue) full() bool { return q.tail-q.head == q.most }
+
+// pop takes the one at the head out.
+func (q *lateQueue) pop() lateFlow {
+	l := *q.at(q.head)
+	if q.head++; q.head != q.tail {
+		q.due = q.at(q.head).start + lateAnswers
+	}
+	return l
+}
 
 // drainLate is called before anything that is younger than now: flows whose
 // first second is over take the answer that came in it, or stay without.
 func (a *partition) drainLate(now int64) {
-	for a.late.left > 0 && a.late.head != a.late.tail && a.late.at(a.late.head).start+lateAnswers < now {
+	for a.late.left > 0 && a.late.head != a.late.tail && a.late.due < now {
 		if a.drainOne() {
 			a.late.left--
 		}
@@ -460,9 +474,8 @@ func (a *partition) drainLate(now int64) {
 // drainOne ends the wait of the flow at the head of the queue, and reports whether
 // it was settled.
 func (a *partition) drainOne() bool {
-	l := a.late.at(a.late.head)
-	a.late.head++
-	f, ok := a.waiting(l)
+	l := a.late.pop()
+	f, ok := a.waiting(&l)
 	if !ok {
 		return false
 	}

@@ -45,7 +45,7 @@ type partition struct {
 
 func newPartition(s *shard, number int, b *budget, cfg *Config) (*partition, error) {
 	p := &s.room[len(s.own)]
-	*p = partition{shard: s, number: number, late: lateQueue{most: b.late}, recent: new(recent)}
+	*p = partition{shard: s, number: number, late: lateQueue{most: uint32(b.late)}, recent: new(recent)}
 	p.late.step()
 	var err error
 	p.names, err = dnsmap.NewNames(dnsmap.NamesConfig{Bytes: uint64(b.names * nameCost), Seed: cfg.Seed})
@@ -110,7 +110,9 @@ func (a *partition) counted(r uint32, p *decode.Packet, scope uint32, dir flows.
 		a.opened(r, f)
 	}
 	if !f.Settled() {
-		a.unsettled(r, f, p, ev)
+		if ev&flows.SubscriberPayload != 0 || f.Closed() {
+			a.unsettled(r, f, p, ev)
+		}
 	} else {
 		if reportedIn(f.Hot) != a.shard.minute {
 			key := flows.KeyOf(p, scope, dir) // which the flow has in a line that is not at hand
