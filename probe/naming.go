@@ -362,7 +362,7 @@ func lateMark(k dnsmap.Key) uint32 { return uint32(mix(k.Subscriber, uint64(k.Sc
 type lateQueue struct {
 	ring       []lateFlow // a power of two long, and grows as need be
 	head, tail uint32
-	due        int64      // the wait of the one at head is over behind that time
+	due        int64 // the wait of the one at head is over behind that time
 	// held is behind the last flow that may be one of namingHeld.
 	held   uint32
 	turned uint32

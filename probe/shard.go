@@ -83,8 +83,8 @@ type shard struct {
 	encryptedDNS                             uint64
 
 	arrivals    [32]arrival
-	arrived     int        // of them, those that wait
-	subscribers pairCounts // of all partitions
+	arrived     int          // of them, those that wait
+	subscribers pairCounts   // of all partitions
 	learned     [2]lessons   // by the step's phase
 	sightings   [2]sightings // likewise
 
