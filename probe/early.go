@@ -6,8 +6,8 @@ import (
 	"github.com/nametap/nametap/flows"
 )
 
-// Records of flows that have ended, and sightings of servers, wait in their
-// partition for the end of the step: they are taken in an order that does not hang
+// Records of flows that have ended, in their partition, and sightings of servers, in
+// their shard, wait for the end of the step: they are taken in an order that does not hang
 // on the number of shards, and what the control plane knows of their subscribers is
 // the dispatcher's. A flood ends a million flows a second, a pause all there are,
 // and where packet time stands still a step never ends. How much can wait is
