@@ -21,9 +21,10 @@ const (
 	hash3 = 0xa0761d6478bd642f
 )
 
-// packet returns the hash of the connection that a TCP segment of that direction
-// belongs to.
-func (h *hasher) packet(p *decode.Packet, scope uint32, dir Direction) uint64 {
+// HashOf returns the hash of the key of a TCP segment of that direction, which needs
+// not be made for it. Both directions of a connection have the same.
+func (t *Table) HashOf(p *decode.Packet, scope uint32, dir Direction) uint64 {
+	h := &t.hasher
 	if p.Src.Hi|p.Dst.Hi|(p.Src.Lo|p.Dst.Lo)>>portAt != 0 {
 		return h.long(p, scope, dir)
 	}

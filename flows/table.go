@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/internal/arena"
 )
 
@@ -173,12 +172,6 @@ func (t *Table) Flow(index uint32) Flow {
 // Hot returns what every segment needs of the flow at index.
 func (t *Table) Hot(index uint32) *Hot { return &t.slab.hot[index] }
 
-// HashOf returns the hash of the key of a TCP segment of that direction, which needs
-// not be made for it. Both directions of a connection have the same.
-func (t *Table) HashOf(p *decode.Packet, scope uint32, dir Direction) uint64 {
-	return t.hasher.packet(p, scope, dir)
-}
-
 // Touch loads what a look-up of hash will read first, so that the loads of a
 // batch overlap. The result only keeps the compiler from dropping the load.
 func (t *Table) Touch(hash uint64) uint32 {
@@ -189,12 +182,11 @@ func (t *Table) Touch(hash uint64) uint32 {
 // index alone, which Touch has brought in: mostly one word of it, because the flows
 // that speak are young (place).
 func (t *Table) Seek(hash uint64) uint32 {
-	tag := uint32(hash >> 32)
-	word := t.index[tag&t.mask]
-	if uint32(word>>32) == tag {
+	at := uint32(hash>>32) & t.mask
+	if word := t.index[at]; (word^hash)>>32 == 0 {
 		return uint32(word)
 	}
-	return t.seek(tag, tag&t.mask)
+	return t.seek(uint32(hash>>32), at)
 }
 
 // seek goes on from a word of the index.

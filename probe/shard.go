@@ -137,7 +137,10 @@ func (s *shard) chunk(c *chunk) {
 	s.steps++
 }
 
-// group works a few packets, first touching all the slots they will need.
+// group works a few packets, first touching all the slots they will need. Within
+// chunk it would be compiled without the calls in its loops in it.
+//
+//go:noinline
 func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 	hashes, found := s.hashes[:len(items)], s.found[:len(items)]
 	var tables [group]*flows.Table
