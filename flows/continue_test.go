@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -83,6 +84,59 @@ func TestContinue(t *testing.T) {
 	}
 	if carried < segments/4 {
 		t.Errorf("only %d of %d segments went the short way", carried, segments)
+	}
+}
+
+// TestContinueCorners: what the short way leaves to the rules, or does as they do,
+// and seldom meets.
+func TestContinueCorners(t *testing.T) {
+	half := func(s *scene) *Half { return &s.tab.Hot(s.record()).Half[Down] }
+	wait := func(d int64) func(s *scene) { return func(s *scene) { s.now += d } }
+	data := func(s *scene) { s.data(Down, 100) }
+	ack := func(s *scene) { s.ack(Up) }
+	for name, steps := range map[string][]func(s *scene){
+		"an answer that nobody listens to":  {data, func(s *scene) { s.tab.SkipRTT(true) }, func(s *scene) { s.ack(Up, ts(7, 1)) }, func(s *scene) { s.tab.SkipRTT(false) }, data, ack},
+		"a later answer than its own":       {data, func(s *scene) { s.ack(Up, ts(7, 1<<30)) }, data, ack},
+		"an answer to something before":     {data, func(s *scene) { s.ack(Up, ts(7, 1)) }, ack},
+		"an answer without a time stamp":    {data, func(s *scene) { s.ack(Up, noTS) }, ack},
+		"data without a time stamp":         {data, func(s *scene) { s.data(Down, 100, noTS).data(Down, 100, noTS) }, ack},
+		"data with the time stamp 0":        {func(s *scene) { s.data(Down, 100, ts(0, 1)).data(Down, 100, ts(0, 1)) }, ack},
+		"data whose time stamp is known":    {data, data, data, data, ack, data, data},
+		"data after a bare acknowledgment":  {func(s *scene) { s.ack(Down) }, data, ack, wait(1e6), func(s *scene) { s.ack(Down) }, wait(1e6), data, ack},
+		"a flight":                          {data, wait(1e6), data, wait(1e6), data, wait(1e6), data, wait(1e6), data, wait(1e6), ack, data},
+		"a probe as old as can be":          {data, wait(maxRTT * 1000), data, data},
+		"a probe that is too old":           {data, wait((maxRTT + 1) * 1000), data, data},
+		"a probed window, and data":         {func(s *scene) { s.ack(Up, window(0)) }, func(s *scene) { s.data(Down, 1, noTS) }, func(s *scene) { s.ack(Up, window(9)) }, data, ack},
+		"bytes that begin anew":             {func(s *scene) { half(s).bytes = math.MaxUint32 - 39 }, func(s *scene) { s.ack(Down) }, data},
+		"payload that begins anew":          {func(s *scene) { half(s).payload = math.MaxUint32 - 99 }, data, data},
+		"a pause of the time-out":           {wait(300 * second), ack, wait(300 * second), data},
+		"a pause beyond it":                 {wait(300*second + 1), ack},
+		"a pause beyond the shortest":       {func(s *scene) { s.settle(chat) }, wait(301 * second), ack, wait(3600 * second), data, wait(3600*second + 1), ack},
+		"a pause, and other time-outs":      {ack, func(s *scene) { s.idle[0] = second / 4; s.tab.NewTimeouts() }, wait(second / 2), ack},
+		"a pause, and longer time-outs":     {ack, func(s *scene) { s.idle[0] = 900 * second; s.tab.NewTimeouts() }, wait(600 * second), ack},
+		"a second before the one of before": {wait(5 * second), ack, wait(-2 * second), data, wait(second), ack},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTwins(t, 16)
+			w.play(func(s *scene) {
+				s.stamps = true
+				s.at(10_000).open().at(10_020).data(Up, 10).at(10_040).data(Down, 10).at(10_060).ack(Up).at(10_100)
+			})
+			before := w.short.carried
+			for _, step := range steps {
+				w.play(step)
+			}
+			for range 3 {
+				w.play(func(s *scene) { s.now += second / 10; s.ack(Up) })
+				w.play(func(s *scene) { s.data(Down, 10) })
+			}
+			if w.short.carried == before {
+				t.Error("none went the short way")
+			}
+			if name != "bytes that begin anew" && name != "payload that begins anew" { // the books are not about those
+				w.short.check()
+			}
+		})
 	}
 }
 

@@ -193,7 +193,10 @@ type Hot struct {
 }
 
 // halves returns that of direction d and the other one.
-func (f *Hot) halves(d Direction) (h, other *Half) { return &f.Half[d&1], &f.Half[d&1^1] }
+func (f *Hot) halves(d Direction) (h, other *Half) {
+	i := uint(d) & 1
+	return &f.Half[i], &f.Half[i^1]
+}
 
 // Touch loads a word of each line, so that the loads of a batch overlap. The result
 // only keeps the compiler from dropping them.

@@ -14,7 +14,6 @@ import "github.com/nametap/nametap/capture/decode"
 func (t *Table) Take(r uint32, p *decode.Packet, scope uint32, dir Direction, hash uint64) (uint32, Event) {
 	f := t.Hot(r)
 	if p.PayloadLen == 0 && (r == 0 || f.hash == hash) {
-		t.hash = hash
 		taken := false
 		switch p.Flags & (decode.SYN | decode.FIN | decode.RST | decode.ACK) {
 		case decode.SYN:
@@ -108,7 +107,7 @@ func (t *Table) finished(r uint32, f *Hot, p *decode.Packet, dir Direction) bool
 		t.close(r, f, cold, EndFIN)
 	}
 	t.answered(f, other, p, dir)
-	t.accept(h, p, dir, p.Seq+1)
+	t.accept(f, h, p, dir, p.Seq+1)
 	return true
 }
 

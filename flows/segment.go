@@ -51,7 +51,7 @@ func (t *Table) take(r uint32, p *decode.Packet, scope uint32, dir Direction, ha
 			return t.open(p, &key, dir, hash)
 		}
 	}
-	return r, t.add(r, f, cold, p, dir, hash)
+	return r, t.add(r, f, cold, p, dir)
 }
 
 // KeyOf returns the segment's flow key. No branch asks for the direction, which would
@@ -92,12 +92,12 @@ func (t *Table) open(p *decode.Packet, key *Key, dir Direction, hash uint64) (ui
 		f.state = stateOpen
 		t.schedule(r, f)
 	}
-	return r, Opened | t.add(r, f, cold, p, dir, hash)
+	return r, Opened | t.add(r, f, cold, p, dir)
 }
 
 // add counts a segment of the flow.
-func (t *Table) add(r uint32, f *Hot, cold *Cold, p *decode.Packet, dir Direction, hash uint64) (ev Event) {
-	t.hash, t.loss = hash, 0
+func (t *Table) add(r uint32, f *Hot, cold *Cold, p *decode.Packet, dir Direction) (ev Event) {
+	t.loss = 0
 	h, other := f.halves(dir)
 	c := &t.cfg.Classes[f.Class%MaxClasses]
 	if p.PayloadLen != 0 {
@@ -267,9 +267,10 @@ func (t *Table) lostOf(f *Hot) *Lost {
 // count adds the segment to the flow's class.
 func (c *Counters) count(p *decode.Packet, dir Direction) {
 	bytes, payload := uint64(p.IPBytes), uint64(p.PayloadLen)
-	c.Packets[dir&1]++
-	c.Bytes[dir&1] += bytes
-	c.Payload[dir&1] += payload
+	d := uint(dir) & 1
+	c.Packets[d]++
+	c.Bytes[d] += bytes
+	c.Payload[d] += payload
 }
 
 // countFlags adds the segment's flags to the flow and to its class.

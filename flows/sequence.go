@@ -90,15 +90,15 @@ func (t *Table) advance(f *Hot, cold *Cold, h, other *Half, p *decode.Packet, di
 		h.bareStamp(p)
 		return
 	}
-	t.accept(h, p, dir, end)
+	t.accept(f, h, p, dir, end)
 }
 
 // accept takes in a segment beyond nxt, which ends before sequence number end.
-func (t *Table) accept(h *Half, p *decode.Packet, dir Direction, end uint32) {
+func (t *Table) accept(f *Hot, h *Half, p *decode.Packet, dir Direction, end uint32) {
 	h.nxt = end
 	h.bits &^= halfProbed
 	if w, follows := h.arm(p, end); follows {
-		t.follow(h, dir, w)
+		t.follow(f, h, dir, w)
 	}
 }
 

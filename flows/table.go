@@ -53,7 +53,8 @@ type Config struct {
 	Transfers *[MaxClasses]bool
 	// Seed of the hash: fixed for a replay, secret on a live tap.
 	Seed uint64
-	// IdleTimeout is the time-out of an open flow by class, nanoseconds.
+	// IdleTimeout is the time-out of an open flow by class, nanoseconds; 0 for a
+	// class that no flow has. Whoever changes it tells its tables (NewTimeouts).
 	IdleTimeout *[MaxClasses]int64
 	// Classes is where the table counts.
 	Classes *Classes
@@ -72,8 +73,7 @@ type Table struct {
 
 	cfg      Config
 	hasher   hasher
-	hash     uint64 // of the segment at hand
-	slab     *Slab  // where the records lie, those of other tables too
+	slab     *Slab // where the records lie, those of other tables too
 	halfOpen list
 	closed   list
 

@@ -37,15 +37,15 @@ type train struct {
 // train returns the place of the direction's train, and the tag that the train
 // has if it is there. Two directions with one tag would confuse each other's
 // segments, once in 2^32 pairs of flights at the same time.
-func (t *Table) train(dir Direction) (*train, uint32) {
-	x := t.hash ^ uint64(dir)*0x9e3779b97f4a7c15
+func (t *Table) train(f *Hot, dir Direction) (*train, uint32) {
+	x := f.hash ^ uint64(dir)*0x9e3779b97f4a7c15
 	return &t.trains[x%trainSlots], uint32(x >> 16)
 }
 
 // follow lets a segment join the direction's train. A train that is full keeps
 // every other of its segments, and from then on takes every other one.
-func (t *Table) follow(h *Half, dir Direction, w wait) {
-	c, tag := t.train(dir)
+func (t *Table) follow(f *Hot, h *Half, dir Direction, w wait) {
+	c, tag := t.train(f, dir)
 	if h.bits&halfTrain == 0 || c.tag != tag {
 		if c.tag != tag && c.n > 0 && int32(w.time-c.wait[c.n-1].time) < trainAge {
 			return
@@ -71,7 +71,7 @@ func (t *Table) follow(h *Half, dir Direction, w wait) {
 
 // arrive takes off the train what p answers, and a sample of the last of it.
 func (t *Table) arrive(f *Hot, h *Half, p *decode.Packet, dir Direction) (sampled bool) {
-	c, tag := t.train(dir)
+	c, tag := t.train(f, dir)
 	if c.tag != tag {
 		h.bits &^= halfTrain
 		return false

@@ -93,27 +93,21 @@ func TestTrainMean(t *testing.T) {
 func TestTrainPlaces(t *testing.T) {
 	s := newScene(t, 16)
 	one, two, key := Hot{hash: s.tab.Hash(&s.key)}, Hot{}, s.key
-	of := func(f *Hot, dir Direction) (*train, uint32) {
-		s.tab.hash = f.hash
-		return s.tab.train(dir)
-	}
-	place, tag := of(&one, Up)
+	place, tag := s.tab.train(&one, Up)
 	for {
 		key.SubscriberPort++
 		two.hash = s.tab.Hash(&key)
-		if c, other := of(&two, Up); c == place && other != tag {
+		if c, other := s.tab.train(&two, Up); c == place && other != tag {
 			break
 		}
 	}
-	if c, _ := of(&one, Down); c == place {
+	if c, _ := s.tab.train(&one, Down); c == place {
 		t.Error("both directions of a flow have one place")
 	}
 	join := func(f *Hot, at uint32) {
-		of(f, Up)
-		s.tab.follow(&f.Half[Up], Up, wait{probe: at, time: at})
+		s.tab.follow(f, &f.Half[Up], Up, wait{probe: at, time: at})
 	}
 	answered := func(f *Hot, at, ack uint32) bool {
-		of(f, Up)
 		p := decode.Packet{Time: int64(at) * 1000, Ack: ack}
 		return f.Half[Up].bits&halfTrain != 0 && s.tab.arrive(f, &f.Half[Up], &p, Up)
 	}

@@ -109,6 +109,9 @@ func (s *shard) adopt(rules *classify.Compiled) {
 		s.timeouts[i] = rules.IdleTimeout(uint8(i))
 		s.transfers[i] = i < rules.Len() && rules.Info(uint8(i)).Kind == classify.Transfer
 	}
+	for _, a := range s.own {
+		a.flows.NewTimeouts()
+	}
 }
 
 // chunk works the shard's packets of a chunk and, at the end of a step, moves
