@@ -13,7 +13,7 @@ import (
 // plain is left to it.
 
 // Continue counts p as Segment does, if it plainly carries on the flow f, which is at
-// the index that Seek returned for its hash. If it reports false it has counted
+// the index that Found returned for its hash. If it reports false it has counted
 // nothing: p is for Take, and the event is Known if p is, by its hash, of the flow f.
 //
 // It is one function, and every call in it is its last act, so that what it knows of

@@ -15,6 +15,11 @@ func (t *Table) Hash(k *Key) uint64 {
 	return t.HashOf(&p, k.Scope, Up)
 }
 
+// Touch returns the record that stands where a look-up of hash begins, Seek the one
+// that it compares first.
+func (t *Table) Touch(hash uint64) uint32 { return uint32(t.Look(hash)) }
+func (t *Table) Seek(hash uint64) uint32  { return t.Found(t.Look(hash), hash) }
+
 // sameHash holds that a connection has one hash: of its key, and of its segments in
 // both directions.
 func sameHash(t *testing.T, tab *Table, k *Key) {

@@ -172,26 +172,31 @@ func (t *Table) Flow(index uint32) Flow {
 // Hot returns what every segment needs of the flow at index.
 func (t *Table) Hot(index uint32) *Hot { return &t.slab.hot[index] }
 
-// Touch loads what a look-up of hash will read first, so that the loads of a
-// batch overlap. The result only keeps the compiler from dropping the load.
-func (t *Table) Touch(hash uint64) uint32 {
-	return uint32(t.index[uint32(hash>>32)&t.mask])
+// Look returns the word of the index at which a look-up of hash begins. Whoever looks
+// for a batch takes all words first, so that their loads overlap.
+func (t *Table) Look(hash uint64) (word uint64) {
+	return t.index[uint32(hash>>32)&t.mask]
 }
 
-// Seek returns the record that a look-up of hash will compare first. It reads the
-// index alone, which Touch has brought in: mostly one word of it, because the flows
+// Found returns the record that a look-up of hash will compare first, of the word that
+// Look has returned for it since the index changed: mostly that is it, because the flows
 // that speak are young (place).
-func (t *Table) Seek(hash uint64) uint32 {
-	at := uint32(hash>>32) & t.mask
-	if word := t.index[at]; (word^hash)>>32 == 0 {
+func (t *Table) Found(word, hash uint64) uint32 {
+	if (word^hash)>>32 == 0 {
 		return uint32(word)
 	}
-	return t.seek(uint32(hash>>32), at)
+	return t.found(hash)
+}
+
+// found is Found where another flow's word stands first.
+//
+//go:noinline
+func (t *Table) found(hash uint64) uint32 {
+	tag := uint32(hash >> 32)
+	return t.seek(tag, tag&t.mask)
 }
 
 // seek goes on from a word of the index.
-//
-//go:noinline
 func (t *Table) seek(tag, at uint32) uint32 {
 	for ; ; at = (at + 1) & t.mask {
 		word := t.index[at]

@@ -158,17 +158,16 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 	}
 	// Loops of a few instructions, so that the processor has many of their
 	// loads under way at once.
+	var words [group]uint64
+	for i, hash := range hashes {
+		words[i%group] = tables[i%group].Look(hash)
+	}
 	sink := uint64(0)
 	for i, hash := range hashes {
-		sink += uint64(tables[i%group].Touch(hash))
-	}
-	for i, hash := range hashes {
-		found[i] = tables[i%group].Seek(hash)
-	}
-	for i, r := range found {
+		r := tables[i%group].Found(words[i%group], hash)
 		f := s.slab.Hot(r)
 		sink += f.Touch()
-		hot[i%group] = f
+		found[i], hot[i%group] = r, f
 	}
 	s.sink += sink
 	done := allReported(s.minute)
