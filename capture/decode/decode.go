@@ -127,32 +127,55 @@ type cursor struct {
 // fields' comments hold. p.Transport points into frame or, for a packet that
 // was fragmented at any level, into Scratch.
 func (d *Decoder) Decode(frame []byte, wireLen uint32, link Link, vlan uint16, p *Packet) Outcome {
-	if int32(link) != d.straightLink || len(frame) < ethernetLen+ipv4Len+tcpLen {
+	if d.Plain(frame, link, vlan, p) {
+		return TCP
+	}
+	return d.Other(frame, wireLen, link, vlan, p)
+}
+
+// Other is Decode for a frame that is not likely to be Plain.
+func (d *Decoder) Other(frame []byte, wireLen uint32, link Link, vlan uint16, p *Packet) Outcome {
+	if int32(link) != d.straightLink {
 		return d.walk(frame, wireLen, link, vlan, p)
+	}
+	return d.straight(frame, wireLen, vlan, p)
+}
+
+// Plain is Decode for what nearly every frame outside of tunnels is: Ethernet
+// without tags, IPv4 without options, and TCP with no options but, perhaps, time
+// stamps in front, all captured whole. It reports false for all other frames, and
+// leaves p as it is. It calls nothing.
+func (d *Decoder) Plain(frame []byte, link Link, vlan uint16, p *Packet) bool {
+	if int32(link) != d.straightLink || len(frame) < ethernetLen+ipv4Len+tcpLen {
+		return false
 	}
 	frame = frame[:len(frame):len(frame)] // to carry one value less
 	e := (*[ethernetLen + ipv4Len + tcpLen]byte)(frame)
 	h := (*headers4)(e[ethernetLen:])
 	if binary.LittleEndian.Uint16(e[12:14]) != wireIPv4 || !h.plain(wireTCP) {
-		return d.straight(frame, wireLen, vlan, p)
+		return false
 	}
 	n, total := h.tcpLen(), h.total()
 	end := min(ethernetLen+total, len(frame))
 	if n < tcpLen || ethernetLen+ipv4Len+n > end {
-		return d.walk(frame, wireLen, LinkEthernet, vlan, p)
+		return false
+	}
+	segment := frame[ethernetLen+ipv4Len : end : end]
+	switch {
+	case usualOptions(segment, n):
+		p.usualTimestamps((*[usualTCPLen]byte)(segment))
+	case n == tcpLen:
+		p.TSval, p.TSecr, p.HasTimestamps = 0, 0, false
+	default:
+		return false
 	}
 	p.VLAN = vlan & vlanIdentifierMask
 	p.IPBytes = uint32(total)
 	p.Tunnel, p.Fragmented = TunnelNone, false
 	p.ipv4((*[ipv4Len]byte)(h[:]))
 	p.tcp((*[tcpLen]byte)(h[ipv4Len:]), n, total-ipv4Len)
-	p.Transport = frame[ethernetLen+ipv4Len : end : end]
-	if usualOptions(p.Transport, n) {
-		p.usualTimestamps((*[usualTCPLen]byte)(p.Transport))
-		return TCP
-	}
-	p.TSval, p.TSecr, p.HasTimestamps = timestamps(p.Transport[tcpLen:n])
-	return TCP
+	p.Transport = segment
+	return true
 }
 
 // walk decodes header by header.

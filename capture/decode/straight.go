@@ -9,8 +9,8 @@ import (
 // up to two VLAN tags, perhaps a GTP-U tunnel over IPv4, then IPv4 without
 // options or IPv6 without extension headers, and TCP or UDP. They know only
 // headers without fault that were captured whole, and leave all else to the
-// walk, which begins anew, whatever they have left in the Packet. Decode itself
-// is the straightest of them.
+// walk, which begins anew, whatever they have left in the Packet. Plain is the
+// straightest of them.
 //
 // Bytes are compared as a little-endian load finds them, which spares turning
 // them round, and headers are pointers to arrays, whose bounds are known.
@@ -70,7 +70,7 @@ func (h *headers4) gtpPort() bool {
 }
 
 // straight decodes an Ethernet frame that is more than IPv4 and TCP. Like
-// Decode, it reads these two itself and ends by calling what comes next: a call
+// Plain, it reads these two itself and ends by calling what comes next: a call
 // that may come back undecided would have to keep all arguments for the walk. It is
 // not inlined, so that Decode is.
 //
