@@ -8,6 +8,12 @@ import (
 	"github.com/nametap/nametap/capture/decode"
 )
 
+// HashOf returns the hash of a segment of that direction.
+func (t *Table) HashOf(p *decode.Packet, scope uint32, dir Direction) uint64 {
+	h := t.Hasher()
+	return h.Packet(p, scope, dir)
+}
+
 // Hash returns that of a key.
 func (t *Table) Hash(k *Key) uint64 {
 	var p decode.Packet

@@ -28,7 +28,7 @@ const (
 
 // Segment counts one TCP segment and returns the index of its flow. key must
 // be the segment's as seen from the subscriber, dir its direction, and hash
-// its t.HashOf. OnEnd may be called, for an older flow with the same key or
+// its Hasher.Packet. OnEnd may be called, for an older flow with the same key or
 // for one that had to make room.
 func (t *Table) Segment(p *decode.Packet, key *Key, dir Direction, hash uint64) (uint32, Event) {
 	if r := t.find(key, hash); r != 0 {

@@ -72,7 +72,7 @@ type Table struct {
 	mayEnd int // flows that this Advance may still end
 
 	cfg      Config
-	hasher   hasher
+	hasher   Hasher
 	slab     *Slab // where the records lie, those of other tables too
 	halfOpen list
 	closed   list
@@ -171,6 +171,9 @@ func (t *Table) Flow(index uint32) Flow {
 
 // Hot returns what every segment needs of the flow at index.
 func (t *Table) Hot(index uint32) *Hot { return &t.slab.hot[index] }
+
+// Hasher returns what makes the hashes of the table's connections.
+func (t *Table) Hasher() Hasher { return t.hasher }
 
 // Look returns the word of the index at which a look-up of hash begins. Whoever looks
 // for a batch takes all words first, so that their loads overlap.

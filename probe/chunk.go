@@ -29,7 +29,8 @@ type chunk struct {
 	lease   *lease
 	packets [chunkPackets]decode.Packet
 	n       int
-	items   []itemList // by shard
+	items   []itemList            // by shard
+	lists   [partitions]*itemList // of items: by partition, that of its shard
 	// tick, at the end of a step, is the packet time to advance to.
 	tick int64
 	// rules, if not nil, hold from after the chunk on.
@@ -79,7 +80,11 @@ func (e *Engine) pools() {
 }
 
 func (e *Engine) newChunk() *chunk {
-	return &chunk{engine: e, items: make([]itemList, len(e.shards))}
+	c := &chunk{engine: e, items: make([]itemList, len(e.shards))}
+	for part := range c.lists {
+		c.lists[part] = &c.items[e.shardOf[part]]
+	}
+	return c
 }
 
 // begin takes an empty chunk for packets of the lease, or for none.

@@ -79,13 +79,13 @@ func (d *dedup) size(buckets int) {
 	d.buckets, d.mask = make([]dedupBucket, buckets), uint64(buckets-1)
 }
 
-// touch loads what copied will read first for each of the marks. It is a loop of
+// touch loads what copied will read first for each of the sights. It is a loop of
 // its own: between two decoded packets, a load would hold up all that comes after
 // it.
-func (d *dedup) touch(marks []uint64) uint64 {
+func (d *dedup) touch(sights []sight) uint64 {
 	sink, buckets, mask := uint64(0), d.buckets, d.mask
-	for _, mark := range marks {
-		if at := mark & mask; at < uint64(len(buckets)) {
+	for i := range sights {
+		if at := sights[i].mark & mask; at < uint64(len(buckets)) {
 			sink += uint64(buckets[at][0].mark)
 		}
 	}
@@ -108,16 +108,37 @@ func (d *dedup) copied(p *decode.Packet, mark uint64, port uint16, gateway uint3
 			return s.gateway, true
 		}
 	}
-	if now-b[1].time <= d.ticks {
+	d.note(b, dedupSlot{tag, now, place, gateway})
+	if d.unseen == 0 {
+		d.look()
+	}
+	return 0, false
+}
+
+// note puts a packet where it will be found.
+func (d *dedup) note(b *dedupBucket, s dedupSlot) {
+	if s.time-b[1].time <= d.ticks {
 		d.crowded++
 		d.Early++
 	}
 	b[1] = b[0]
-	b[0] = dedupSlot{tag, now, place, gateway}
-	if d.unseen--; d.unseen == 0 {
-		d.look()
+	b[0] = s
+	d.unseen--
+}
+
+// fresh is copied for a packet outside of tunnels, if it plainly is no copy. If it
+// reports false it has noted nothing, and the packet is for copied. It calls nothing.
+func (d *dedup) fresh(mark uint64, place uint32, time int64) bool {
+	at := mark & d.mask
+	if at >= uint64(len(d.buckets)) {
+		return true // turned off
 	}
-	return 0, false
+	b, tag := &d.buckets[at], uint32(mark>>32)
+	if b[0].mark == tag || b[1].mark == tag || d.unseen == 1 {
+		return false
+	}
+	d.note(b, dedupSlot{tag, uint32(time >> tickBits), place, 0})
+	return true
 }
 
 // original returns what p, whose tag is one of the bucket's, is a copy of, and
@@ -149,11 +170,16 @@ func (d *dedup) look() {
 // placeOf stands for where a packet was captured. Of packets outside of tunnels
 // no two places have the same, as long as there are fewer than 4,096 interfaces.
 func placeOf(p *decode.Packet, port uint16) uint32 {
-	place := uint32(port)<<20 ^ uint32(p.VLAN)<<8 ^ uint32(p.TTL)
+	place := barePlace(p, port)
 	if p.Tunnel != decode.TunnelNone {
 		place ^= uint32(mix(uint64(p.TEID), p.OuterDst.Lo^p.OuterSrc.Lo<<1))
 	}
 	return place
+}
+
+// barePlace is placeOf outside of tunnels.
+func barePlace(p *decode.Packet, port uint16) uint32 {
+	return uint32(port)<<20 ^ uint32(p.VLAN)<<8 ^ uint32(p.TTL)
 }
 
 // mark stands for what copies have in common.
@@ -173,15 +199,22 @@ func (d *dedup) markTCP(p *decode.Packet) uint64 {
 		return d.markOther(p)
 	}
 	header := (*[tcpHeader]byte)(p.Transport)
-	stamps := uint64(p.TSval)<<32 | uint64(p.TSecr)
-	// Flags and window are taken twice, which does no harm.
-	who := product(p.Src.Lo^d.seed^binary.LittleEndian.Uint64(header[:8]), p.Dst.Lo^markServer^binary.LittleEndian.Uint64(header[8:16]))
-	what := binary.LittleEndian.Uint64(header[12:]) ^ (uint64(p.IPID)<<32 | uint64(p.IPBytes))
-	mark := who ^ product(what^markHow, stamps^markStamps)
+	mark := d.markEnds(p, header) ^ markRest(p, header)
 	if p.Src.Hi|p.Dst.Hi != 0 {
 		mark ^= d.markUpper(p)
 	}
 	return mark
+}
+
+func (d *dedup) markEnds(p *decode.Packet, header *[tcpHeader]byte) uint64 {
+	return product(p.Src.Lo^d.seed^binary.LittleEndian.Uint64(header[:8]), p.Dst.Lo^markServer^binary.LittleEndian.Uint64(header[8:16]))
+}
+
+func markRest(p *decode.Packet, header *[tcpHeader]byte) uint64 {
+	stamps := uint64(p.TSval)<<32 | uint64(p.TSecr)
+	// Flags and window are taken twice, which does no harm.
+	what := binary.LittleEndian.Uint64(header[12:]) ^ (uint64(p.IPID)<<32 | uint64(p.IPBytes))
+	return product(what^markHow, stamps^markStamps)
 }
 
 // tcpHeader is the length of a TCP header without options.

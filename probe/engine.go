@@ -97,9 +97,9 @@ type Engine struct {
 	sessions     *sessions
 	gateways     gateways
 	dedup        dedup
-	marks        [group]uint64 // of the packets decoded together
-	outcomes     [group]decode.Outcome
-	sink         uint64 // keeps the compiler from dropping the loads ahead
+	hasher       flows.Hasher
+	sights       [group]sight // of the packets decoded together
+	sink         uint64       // keeps the compiler from dropping the loads ahead
 	current      *chunk
 	inline       bool   // one shard, worked by the dispatcher
 	thin         bool   // for now the dispatcher works all shards' packets
@@ -219,6 +219,7 @@ func (e *Engine) allocate() error {
 	if e.gateways, err = newGateways(e.budget.sides); err != nil {
 		return err
 	}
+	e.hasher = e.parts[0].flows.Hasher()
 	e.dedup = newDedup(int64(e.cfg.Dedup), e.cfg.Seed)
 	if e.apart {
 		e.signals = newDedup(int64(e.cfg.Dedup), e.cfg.Seed)
@@ -321,22 +322,11 @@ func (e *Engine) frames(l *lease, list []capture.Frame) int {
 	}
 	packets := c.packets[c.n:]
 	n := e.tally(list[:min(len(list), group, len(packets), e.room())])
-	packets = packets[:n]
-	e.decode(list[:n], packets)
-	e.sink += e.dedup.touch(e.marks[:n])
 	e.scoped = e.cfg.VLANScopes || e.sessions.table.Active() != 0 || e.gateways.any()
-	for i := range packets {
-		switch p := &packets[i]; e.outcomes[i] {
-		case decode.TCP:
-			if e.scoped || p.Tunnel != decode.TunnelNone {
-				e.scopedSegment(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
-			} else {
-				e.segment(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
-			}
-		case decode.UDP:
-			e.datagram(c, p, uint8(c.n+i), e.marks[i], list[i].Interface)
-		}
-	}
+	list, packets = list[:n], packets[:n]
+	e.decode(list, packets, c.n)
+	e.sink += e.dedup.touch(e.sights[:n])
+	e.sort(c, list, packets)
 	if c.n += n; c.n == chunkPackets || e.inline {
 		e.flush(0) // at once where nothing hops: what was decoded is still in the first-level cache
 	}
@@ -363,34 +353,6 @@ func (e *Engine) tally(list []capture.Frame) int {
 	return len(list)
 }
 
-// decode decodes frames and counts what came of them. It is not inlined, so
-// that what it calls is.
-//
-//go:noinline
-func (e *Engine) decode(list []capture.Frame, packets []decode.Packet) {
-	marks, outcomes := e.marks[:len(list)], e.outcomes[:len(list)]
-	packets = packets[:len(list)]
-	sessions := e.sessions.table.Endpoints() != 0
-	for i := range list {
-		f, p := &list[i], &packets[i]
-		p.Time = f.Time
-		outcome := e.decoder.Decode(f.Data, f.WireLen, f.Link, f.VLAN, p)
-		e.counts.outcomes[outcome]++
-		outcomes[i] = outcome
-		switch outcome {
-		case decode.TCP:
-			marks[i] = e.dedup.markTCP(p)
-		case decode.UDP:
-			marks[i] = e.dedup.markOther(p)
-		default:
-			continue
-		}
-		if sessions && p.Tunnel == decode.TunnelGTP {
-			e.sink += e.sessions.table.Touch(gtp.Addr(p.OuterDst), p.TEID)
-		}
-	}
-}
-
 // tell moves packet time on, if now is later.
 func (e *Engine) tell(now int64) {
 	if now <= e.now {
@@ -408,27 +370,6 @@ type origin struct {
 	apn    uint8
 	dir    flows.Direction
 	prefix uint64 // of the subscriber's address; 0 where a session tells them apart
-}
-
-// segment hands a TCP segment to the shard of its subscriber, whom the address
-// tells. It is not inlined, so that what it calls is.
-//
-//go:noinline
-func (e *Engine) segment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
-	o := origin{}
-	o.dir, o.prefix = e.sides.subscriber(p)
-	if _, copied := e.dedup.copied(p, mark, port, 0); !copied {
-		e.give(c, at, o, work(o.dir))
-	}
-}
-
-// scopedSegment is segment where the address alone does not tell the subscriber.
-//
-//go:noinline
-func (e *Engine) scopedSegment(c *chunk, p *decode.Packet, at uint8, mark uint64, port uint16) {
-	if o, copied := e.origin(p, mark, port); !copied {
-		e.give(c, at, o, work(o.dir))
-	}
 }
 
 // origin finds out whose packet it is, and whether it is a copy of one that has
@@ -460,7 +401,10 @@ func (e *Engine) origin(p *decode.Packet, mark uint64, port uint16) (o origin, c
 	return o, copied
 }
 
-// behindGateway is origin in a tunnel of which no session is known.
+// behindGateway is origin in a tunnel of which no session is known. It is not inlined,
+// so that what it calls is.
+//
+//go:noinline
 func (e *Engine) behindGateway(p *decode.Packet, mark uint64, port uint16) (o origin, copied bool) {
 	e.sessions.anonymous++
 	o.apn = apnUnknown
@@ -541,7 +485,7 @@ func (e *Engine) datagram(c *chunk, p *decode.Packet, at uint8, mark uint64, por
 		e.sides.answered(p.Dst)
 	}
 	o.prefix = subscriberKey(o.scope, p.Dst)
-	e.give(c, at, o, workDNS)
+	e.give(c, at, o, workDNS, 0) // whatever is touched for an answer is as good as any
 }
 
 // control works a message of the control plane, which never comes in a user's
@@ -563,9 +507,9 @@ func signalling(p *decode.Packet) bool {
 }
 
 // give hands the chunk's packet at the index to its subscriber's shard.
-func (e *Engine) give(c *chunk, at uint8, o origin, w work) {
+func (e *Engine) give(c *chunk, at uint8, o origin, w work, hash uint64) {
 	part := partitionOf(e.cfg.Seed, o.scope, o.prefix) % partitions
-	c.items[e.shardOf[part]].add(itemOf(at, part, w, o))
+	c.lists[part].add(itemOf(hash, at, part, w, o))
 }
 
 // endSteps closes the current step and, after a pause, the empty one behind it:

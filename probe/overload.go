@@ -84,8 +84,8 @@ func (s *shard) shedWork(to shedding, items []item) {
 		return
 	}
 	segments := uint64(0)
-	for _, it := range items {
-		if it.work() != workDNS {
+	for i := range items {
+		if items[i].work() != workDNS {
 			segments++
 		}
 	}

@@ -22,21 +22,21 @@ const (
 	workDNS  = work(2)          // a UDP datagram from port 53 to the subscriber
 )
 
-// item is one packet of a chunk, as the dispatcher hands it to a shard: one word,
-// from the lowest bit on 32 of scope, then packet, partition, work and APN with
-// eight each. It is put together in a register, where five fields would be written
-// one by one.
-type item uint64
+// item is one packet of a chunk, as the dispatcher hands it to a shard: the hash of
+// a segment's connection, and a word with, from the lowest bit on, 32 of scope, then
+// packet, partition, work and APN with eight each. That is put together in a
+// register, where five fields would be written one by one.
+type item struct{ hash, word uint64 }
 
-func itemOf(packet, partition uint8, w work, o origin) item {
-	return item(o.scope) | item(packet)<<32 | item(partition)<<40 | item(w)<<48 | item(o.apn)<<56
+func itemOf(hash uint64, packet, partition uint8, w work, o origin) item {
+	return item{hash, uint64(o.scope) | uint64(packet)<<32 | uint64(partition)<<40 | uint64(w)<<48 | uint64(o.apn)<<56}
 }
 
-func (it item) scope() uint32    { return uint32(it) }
-func (it item) packet() uint8    { return uint8(it >> 32) }
-func (it item) partition() uint8 { return uint8(it >> 40) }
-func (it item) work() work       { return work(it >> 48) }
-func (it item) apn() uint8       { return uint8(it >> 56) }
+func (it *item) scope() uint32    { return uint32(it.word) }
+func (it *item) packet() uint8    { return uint8(it.word >> 32) }
+func (it *item) partition() uint8 { return uint8(it.word >> 40) }
+func (it *item) work() work       { return work(it.word >> 48) }
+func (it *item) apn() uint8       { return uint8(it.word >> 56) }
 
 // shard is a goroutine's worth of partitions and the counters they share.
 type shard struct {
@@ -93,7 +93,6 @@ type shard struct {
 	nameBuf [dnsmap.MaxName]byte
 
 	tables  [partitions]*flows.Table // of parts
-	hashes  [group]uint64
 	found   [group]uint32
 	answers [dnsmap.MaxTouch]uint64 // hashes of the keys of a message's answers
 	sink    uint64                  // keeps the compiler from dropping the loads ahead
@@ -140,31 +139,25 @@ func (s *shard) chunk(c *chunk) {
 	s.steps++
 }
 
-// group works a few packets, first touching all the slots they will need. Within
-// chunk it would be compiled without the calls in its loops in it.
+// group works a few packets, first touching all the slots they will need. It is not
+// inlined, so that it has the registers to itself.
 //
 //go:noinline
 func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
-	hashes, found := s.hashes[:len(items)], s.found[:len(items)]
+	found := s.found[:len(items)]
 	var tables [group]*flows.Table
 	var hot [group]*flows.Hot
-	for i := range items {
-		it := items[i]
-		tables[i%group] = s.tables[it.partition()%partitions]
-		hashes[i] = 0 // whatever is touched for an answer is as good as any
-		if it.work() != workDNS {
-			hashes[i] = tables[i%group].HashOf(&packets[it.packet()], it.scope(), flows.Direction(it.work()))
-		}
-	}
 	// Loops of a few instructions, so that the processor has many of their
 	// loads under way at once.
 	var words [group]uint64
-	for i, hash := range hashes {
-		words[i%group] = tables[i%group].Look(hash)
+	for i := range items {
+		it := &items[i]
+		t := s.tables[it.partition()%partitions]
+		tables[i%group], words[i%group] = t, t.Look(it.hash)
 	}
 	sink := uint64(0)
-	for i, hash := range hashes {
-		r := tables[i%group].Found(words[i%group], hash)
+	for i := range items {
+		r := tables[i%group].Found(words[i%group], items[i].hash)
 		f := s.slab.Hot(r)
 		sink += f.Touch()
 		found[i], hot[i%group] = r, f
@@ -172,21 +165,21 @@ func (s *shard) group(packets *[chunkPackets]decode.Packet, items []item) {
 	s.sink += sink
 	done := allReported(s.minute)
 	for i := range items {
-		it := items[i]
+		it := &items[i]
 		p := &packets[it.packet()]
 		if it.work() == workDNS {
 			s.partition(it).datagram(p, it.scope())
 			continue
 		}
 		f, dir := hot[i%group], flows.Direction(it.work())
-		ev, ok := tables[i%group].Continue(f, p, dir, hashes[i])
+		ev, ok := tables[i%group].Continue(f, p, dir, it.hash)
 		switch {
 		case !ok:
 			r := found[i]
 			if ev != flows.Known {
 				r = 0
 			}
-			s.partition(it).segment(r, p, it.scope(), dir, hashes[i], it.apn())
+			s.partition(it).segment(r, p, it.scope(), dir, it.hash, it.apn())
 		case f.Reported != done:
 			s.partition(it).counted(found[i], p, it.scope(), dir, ev, it.apn())
 		case p.Tunnel|f.Tunnel != decode.TunnelNone:
@@ -214,7 +207,7 @@ func (s *shard) tunnelled(f *flows.Hot, p *decode.Packet, dir flows.Direction, e
 	}
 }
 
-func (s *shard) partition(it item) *partition { return s.parts[it.partition()%partitions] }
+func (s *shard) partition(it *item) *partition { return s.parts[it.partition()%partitions] }
 
 // datagram works a UDP datagram from port 53.
 func (a *partition) datagram(p *decode.Packet, scope uint32) {

@@ -154,17 +154,21 @@ func (s *sides) direction(p *decode.Packet) flows.Direction {
 // subscriber returns the direction of a TCP segment as its subscriber sees it, and
 // the prefix of the subscriber's address.
 func (s *sides) subscriber(p *decode.Packet) (dir flows.Direction, prefix uint64) {
-	if src, dst, ok := p.IPv4(); ok {
-		from, to := s.octets[src>>24], s.octets[dst>>24]
-		if from^to == octetOutside^octetInside {
-			// No branch on which of the two it is: that would be guessed wrong
-			// for every other packet.
-			dir = octetDirection(to)
-			return dir, p.Src.Lo ^ uint64(src^dst)&-uint64(dir)
+	if _, _, ok := p.IPv4(); ok {
+		if dir, ok = s.byOctets(p); ok {
+			return dir, p.Src.Lo ^ (p.Src.Lo^p.Dst.Lo)&-uint64(dir)
 		}
 	}
 	dir = s.byPrefix(p)
 	return dir, subscriberOf(p, dir).Prefix()
+}
+
+// byOctets is the direction of a segment over IPv4, if the first octets of its
+// addresses tell it. No branch on which of the two it is: that would be guessed wrong
+// for every other packet.
+func (s *sides) byOctets(p *decode.Packet) (dir flows.Direction, ok bool) {
+	from, to := s.octets[uint32(p.Src.Lo)>>24], s.octets[uint32(p.Dst.Lo)>>24]
+	return octetDirection(to), from^to == octetOutside^octetInside
 }
 
 // byPrefix is the direction of a segment where the first octets do not tell it.
