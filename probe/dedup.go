@@ -212,8 +212,10 @@ func (d *dedup) markEnds(p *decode.Packet, header *[tcpHeader]byte) uint64 {
 
 func markRest(p *decode.Packet, header *[tcpHeader]byte) uint64 {
 	stamps := uint64(p.TSval)<<32 | uint64(p.TSecr)
-	// Flags and window are taken twice, which does no harm.
-	what := binary.LittleEndian.Uint64(header[12:]) ^ (uint64(p.IPID)<<32 | uint64(p.IPBytes))
+	// Flags and window are taken twice, which does no harm. The identification goes over
+	// the urgent pointer, which next to nobody uses: over the checksum, a step of the one
+	// could undo a step of the other.
+	what := binary.LittleEndian.Uint64(header[12:]) ^ (uint64(p.IPID)<<48 | uint64(p.IPBytes))
 	return product(what^markHow, stamps^markStamps)
 }
 

@@ -598,6 +598,7 @@ func TestDedup(t *testing.T) {
 		{"a little earlier: the ports are not in step", func(p *decode.Packet) { p.Time -= 1_000_000 }, 1, true},
 		{"much later, where the clock of the table comes round", func(p *decode.Packet) { p.Time += 1024 << 32 }, 0, true},
 		{"a repeat by the sender: another identification", func(p *decode.Packet) { p.IPID++ }, 0, false},
+		{"… and the checksum changed by as much", func(p *decode.Packet) { p.IPID++; p.Transport = append(make([]byte, 16), 77^78, 0, 0, 0) }, 0, false},
 		{"… with another TSval", func(p *decode.Packet) { p.IPID++; p.TSval++ }, 0, false},
 		{"the next segment", func(p *decode.Packet) { p.Seq += 1348 }, 0, false},
 		{"another window", func(p *decode.Packet) { p.Window++ }, 0, false},
