@@ -215,15 +215,12 @@ func robust(bins []packed, f int, floor float64) expected {
 		return expected{math.NaN(), floor}
 	}
 	mid := median(values)
-	for i, v := range values {
-		values[i] = math.Abs(v - mid)
-	}
 	// 1.4826: for normal values the MAD is 1/1.4826 of the deviation.
-	return expected{mid, max(1.4826*median(values), floor)}
+	return expected{mid, max(1.4826*medianDistance(values, mid), floor)}
 }
 
+// median sorts the values, by insertion: they are a few dozen at most.
 func median(v []float64) float64 {
-	// Insertion: a few dozen values at most.
 	for i, x := range v {
 		for i > 0 && v[i-1] > x {
 			v[i] = v[i-1]
@@ -233,6 +230,24 @@ func median(v []float64) float64 {
 	}
 	n := len(v)
 	return (v[(n-1)/2] + v[n/2]) / 2
+}
+
+// medianDistance is the median distance from a value among those that are sorted.
+// The farthest is at one of the ends: half of them are taken off there.
+func medianDistance(sorted []float64, from float64) float64 {
+	far, last := 0.0, 0.0
+	for v := sorted; len(v) > (len(sorted)-1)/2; {
+		last = far
+		if below, above := from-v[0], v[len(v)-1]-from; below > above {
+			far, v = below, v[1:]
+		} else {
+			far, v = above, v[:len(v)-1]
+		}
+	}
+	if len(sorted)%2 == 1 {
+		return far
+	}
+	return (far + last) / 2
 }
 
 // historyJSON is a history as it is saved: vectors as little-endian 16-bit

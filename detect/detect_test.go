@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,5 +174,31 @@ func TestReasonsSayWhen(t *testing.T) {
 	}
 	if told[1].Attempts > 8 {
 		t.Errorf("%.1f times the attempts in the mean of it all", told[1].Attempts)
+	}
+}
+
+// TestMedians: both medians are those of a list that is sorted whole.
+func TestMedians(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	middle := func(v []float64) float64 {
+		v = slices.Sorted(slices.Values(v))
+		return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+	}
+	for n := range 2000 {
+		values := make([]float64, 1+n%26)
+		for i := range values {
+			values[i] = math.Floor(r.NormFloat64()*10) / 4 // some are equal
+		}
+		mid := middle(values)
+		var distances []float64
+		for _, v := range values {
+			distances = append(distances, math.Abs(v-mid))
+		}
+		if got := median(values); got != mid {
+			t.Fatalf("%v: median %v, want %v", values, got, mid)
+		}
+		if got, want := medianDistance(values, mid), middle(distances); got != want {
+			t.Fatalf("%v: median distance %v, want %v", values, got, want)
+		}
 	}
 }
