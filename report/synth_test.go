@@ -82,7 +82,7 @@ func analyse(t *testing.T, x *traced, memory int64, paths ...string) {
 	var answers []answer
 	var seen []*probe.Snapshot
 	engine, err := probe.New(probe.Config{
-		Shards: 2, Memory: memory, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
+		Shards: 1, Memory: memory, Subscribers: probe.DefaultSubscribers(), Cascade: classify.DefaultCascade(),
 		DNSGrace: 10 * time.Second, DNSStale: 6 * time.Hour, Rules: classify.Builtin(),
 		Records: func(b []flows.Record) { x.records = append(x.records, b...) },
 		Watch:   func(s *probe.Snapshot) { seen = append(seen, s) }, WatchEvery: ResolutionEvery,
