@@ -278,7 +278,8 @@ var program struct {
 	err  error
 }
 
-// nametap builds the program, once and without C, as it is packaged.
+// nametap builds the program, once, without C and with its profile, as it is
+// packaged.
 func nametap(t *testing.T) string {
 	t.Helper()
 	p := &program
@@ -286,7 +287,7 @@ func nametap(t *testing.T) string {
 		if p.dir, p.err = os.MkdirTemp("", "nametap-deploy"); p.err != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(p.dir, "nametap"), "../cmd/nametap")
+		cmd := exec.Command("go", "build", "-trimpath", "-pgo=auto", "-o", filepath.Join(p.dir, "nametap"), "../cmd/nametap")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			p.err = fmt.Errorf("%w\n%s", err, out)
