@@ -160,6 +160,9 @@ func TestPlanOfSessions(t *testing.T) {
 // TestPlanIsKept holds that an engine reserves no more than it was given: what is
 // reserved from the start, and what grows, at its full size.
 func TestPlanIsKept(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and has no goroutines for the race detector to watch")
+	}
 	for _, memory := range []int64{MinMemory, 512 << 20, 6 << 30} {
 		t.Run(fmt.Sprint(memory>>20, "M"), func(t *testing.T) {
 			before := arena.Reserved()

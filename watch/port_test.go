@@ -74,6 +74,9 @@ func TestPortRates(t *testing.T) {
 
 // TestReach: how far back there is anything to show, and when there will be.
 func TestReach(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and has no goroutines for the race detector to watch")
+	}
 	x := newTap(t)
 	at := func(after time.Duration) time.Time { return time.Unix(0, epoch).Add(after) }
 	expect := func(when string, watched, reach time.Duration, fine, coarse time.Time) {

@@ -31,6 +31,9 @@ func (x *tap) stories() (out []string) {
 // TestWatch: what is said of an app, and of the tap, when this or that happens
 // after three ordinary hours.
 func TestWatch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and has no goroutines for the race detector to watch")
+	}
 	const before = 3 * time.Hour
 	tests := []struct {
 		name     string
