@@ -13,4 +13,6 @@ func reserve(size uintptr) (unsafe.Pointer, error) {
 
 func release(unsafe.Pointer, uintptr) error { return nil }
 
+func populate([]byte) {}
+
 func adviseHuge([]byte) {}

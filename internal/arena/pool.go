@@ -13,6 +13,11 @@ import (
 // small ones, each on pages of its own, would keep the processor translating
 // addresses. What is larger than half a huge page gets its own.
 //
+// Up to that size memory is there at once where the system can do so. A hash table
+// reads a place before it writes there: each of its pages would come twice, first
+// that of zeros which all share, then one of its own, for which the other processors
+// have to drop the first from their address translation.
+//
 // T, the errors and Free are as with Make. It may be called from any goroutine,
 // and takes a lock: a table does so when it grows, not for each packet.
 func MakeDense[T any](n int) ([]T, error) {
@@ -27,10 +32,12 @@ func MakeDense[T any](n int) ([]T, error) {
 		}
 		return s, err
 	}
-	p, err := pieces.take(pagesOf(uintptr(size)))
+	pages := pagesOf(uintptr(size))
+	p, err := pieces.take(pages)
 	if err != nil {
 		return nil, refused(size, n, err)
 	}
+	populate(unsafe.Slice((*byte)(p), pages*pieceUnit))
 	reserved.Add(int64(size))
 	return unsafe.Slice((*T)(p), n), nil
 }
