@@ -1,11 +1,21 @@
 package web
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
+	"log"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nametap/nametap/watch"
@@ -35,6 +45,13 @@ func TestBrowser(t *testing.T) {
 	if got := c.evaluate(`document.querySelector("details").open + " " + document.activeElement.textContent`); got != "false metrics" {
 		t.Errorf("after the update: %s", got)
 	}
+	// Also what holds the focus is kept up to date, and holds it still.
+	c.evaluate(`document.querySelector("#state a").focus()`)
+	f.run(2*watch.Fine, true)
+	c.await(clock(f.s.Time))
+	if got := c.evaluate(`document.activeElement.className`); got != "pill ok" {
+		t.Errorf("after the update the focus is on %q", got)
+	}
 	// The outage ends: what the page is made of changes.
 	f.run(4*watch.Coarse, false)
 	c.await(`<li class="over">`)
@@ -45,6 +62,124 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("the browser says %v", c.log)
 	}
 }
+
+// front is what stands between a browser and the server, as a proxy does.
+type front struct {
+	*httptest.Server
+	refuse atomic.Pointer[string] // prefix of the paths to which it answers 502 itself; nil: none
+}
+
+func inFront(t *testing.T, s *Server) *front {
+	t.Helper()
+	behind := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.Addr()})
+	behind.Transport = &http.Transport{DisableKeepAlives: true}
+	behind.ErrorLog = log.New(io.Discard, "", 0)
+	f := &front{}
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if prefix := f.refuse.Load(); prefix != nil && strings.HasPrefix(r.URL.Path, *prefix) {
+			http.Error(w, "bad gateway", http.StatusBadGateway)
+			return
+		}
+		behind.ServeHTTP(w, r)
+	}))
+	t.Cleanup(func() {
+		f.CloseClientConnections()
+		f.Close()
+	})
+	return f
+}
+
+// sever refuses what begins with prefix from now on, and breaks off what runs.
+func (f *front) sever(prefix string) {
+	f.refuse.Store(&prefix)
+	f.CloseClientConnections()
+}
+
+// TestBrowserComesBack: a stream that is refused, for which a browser gives up, is
+// opened again; until then the header says that the page is not live, and since
+// when.
+func TestBrowserComesBack(t *testing.T) {
+	c := browser(t)
+	f := outageFeed()
+	proxy := inFront(t, served(t, f, usual))
+	c.open(proxy.URL + "/")
+	c.await("whatsapp: app failure")
+	const badge = `document.querySelector("header [role=status]").textContent`
+	off := func() string {
+		return c.evaluate(badge + ` + "|" + document.querySelector("header").className + "|" + document.title`)
+	}
+	if got := off(); got != "||Outage · nametap" {
+		t.Fatalf("while all is well the header says %q", got)
+	}
+	// All is gone, as while the daemon starts anew behind a proxy.
+	proxy.sever("/")
+	c.awaitValue(badge+`.startsWith("not connected since ")`, "true")
+	if got := off(); !strings.HasSuffix(got, " UTC, trying again|off|Not connected · Outage · nametap") {
+		t.Errorf("while nothing answers the header says %q", got)
+	}
+	if worst := c.evaluate(contrast); worst != "" {
+		t.Errorf("hard to read: %s", worst)
+	}
+	// The page is to be had and the stream is not, as for one listener too many.
+	f.run(watch.Fine, true)
+	proxy.sever("/api/v1/stream")
+	c.await(clock(f.s.Time))
+	c.awaitValue(badge+`.startsWith("no live updates since ")`, "true")
+	// Both are.
+	proxy.refuse.Store(nil)
+	c.awaitValue(badge, "")
+	f.run(watch.Fine, true)
+	c.await(clock(f.s.Time))
+	if got := off(); got != "||Outage · nametap" {
+		t.Errorf("when all is well again the header says %q", got)
+	}
+}
+
+// TestBrowserWaits: the waits between tries grow, have an end, and differ from one
+// browser to the next.
+func TestBrowserWaits(t *testing.T) {
+	c := browser(t)
+	s := served(t, newFeed(), usual)
+	c.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": refused}, nil)
+	c.open("http://" + s.Addr() + "/")
+	var waits [2][]float64
+	for i := range waits {
+		if i > 0 {
+			c.open("http://" + s.Addr() + "/")
+		}
+		c.awaitValue(`waits.length >= 12`, "true")
+		if err := json.Unmarshal([]byte(c.evaluate(`JSON.stringify(waits)`)), &waits[i]); err != nil {
+			t.Fatal(err)
+		}
+		for k, got := range waits[i][:12] {
+			middle := min(1000*math.Pow(2, float64(k)), 60_000)
+			if got < middle/2 || got > middle*3/2 {
+				t.Errorf("wait %d is %.0f ms, want about %.0f", k, got, middle)
+			}
+		}
+	}
+	if slices.Equal(waits[0][:12], waits[1][:12]) {
+		t.Errorf("twice the same waits %v", waits[0])
+	}
+}
+
+// refused stands in for a stream that is always refused, and for a clock that runs
+// ahead: it notes the waits between tries.
+const refused = `
+window.waits = [];
+const later = window.setTimeout;
+window.EventSource = class extends EventTarget {
+  static OPEN = 1;
+  readyState = 2;
+  constructor() { super(); later(() => this.onerror()); }
+  close() {}
+};
+window.fetch = () => Promise.reject(new Error("refused"));
+window.setTimeout = (f, long) => {
+  if (f.name !== "listen") { return later(f, long); }
+  waits.push(long);
+  return later(f, 1);
+};`
 
 // TestBrowserWithoutScript: all of it is there without JavaScript, and it renews
 // itself.

@@ -222,6 +222,21 @@ func (c *chromium) evaluate(expression string) string {
 	return fmt.Sprint(r.Result.Value)
 }
 
+// awaitValue waits until the expression has the value.
+func (c *chromium) awaitValue(expression, want string) {
+	c.t.Helper()
+	for end := time.Now().Add(patience); ; {
+		got := c.evaluate(expression)
+		if got == want {
+			return
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("chromium: %s stays %q, want %q", expression, got, want)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // look sets the width of the window and the scheme, light or dark.
 func (c *chromium) look(width int, scheme string) {
 	c.t.Helper()

@@ -12,15 +12,12 @@ const (
 	// breath is the least time between two pieces of news: a demonstration in
 	// quick motion has many a second.
 	breath = time.Second
-	// heartbeat keeps middle boxes from closing a silent connection, and finds
-	// out who is gone.
-	heartbeat = 15 * time.Second
 )
 
 // stream tells of news as server-sent events (WHATWG HTML, section 9.2): one
-// named news whenever there is a newer state to fetch. It lives until the client
-// leaves or the server ends, so the bounds on a request are lifted; instead each
-// write has one.
+// named news whenever there is a newer state to fetch, and one named still where
+// there was none for a while. It lives until the client leaves or the server ends,
+// so the bounds on a request are lifted; instead each write has one.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.listeners <- struct{}{}:
@@ -48,7 +45,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		return err == nil && control.Flush() == nil
 	}
 	told := uint64(0)
-	beat := time.NewTicker(heartbeat)
+	beat := time.NewTicker(s.bounds.beat)
 	defer beat.Stop()
 	for {
 		version, newer := s.cfg.Watch.News()
@@ -65,7 +62,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-newer:
 		case <-beat.C:
-			if !send(": still here\n\n") {
+			if !send("event: still\ndata: {}\n\n") {
 				return
 			}
 		case <-r.Context().Done():

@@ -60,9 +60,15 @@ type Server struct {
 
 // Bounds on a request. A scrape takes milliseconds; a client that is slower than
 // this is broken or hostile.
-type bounds struct{ header, read, write, idle time.Duration }
+type bounds struct {
+	header, read, write, idle time.Duration
+	// beat is the time after which a stream without news says that it is still
+	// there: it keeps middle boxes from closing it, tells us who is gone, and a
+	// page that we are there.
+	beat time.Duration
+}
 
-var usual = bounds{header: 5 * time.Second, read: 10 * time.Second, write: 30 * time.Second, idle: 2 * time.Minute}
+var usual = bounds{header: 5 * time.Second, read: 10 * time.Second, write: 30 * time.Second, idle: 2 * time.Minute, beat: 15 * time.Second}
 
 const (
 	headerBytes = 16 << 10

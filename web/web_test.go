@@ -387,11 +387,11 @@ func expect(t *testing.T, lines <-chan string, want string) {
 	}
 }
 
-// TestStream: news come, also long after the bounds of a request are over, and
-// the server's end ends the stream.
+// TestStream: news come, also long after the bounds of a request are over; between
+// them the server says that it is there; its end ends the stream.
 func TestStream(t *testing.T) {
 	f := newFeed()
-	s, err := start(f.config(), bounds{header: time.Second, read: 50 * time.Millisecond, write: 50 * time.Millisecond, idle: time.Second})
+	s, err := start(f.config(), bounds{header: time.Second, read: 50 * time.Millisecond, write: 50 * time.Millisecond, idle: time.Second, beat: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -400,6 +400,8 @@ func TestStream(t *testing.T) {
 		t.Errorf("content type %q", got)
 	}
 	expect(t, lines, "event: news")
+	expect(t, lines, "event: still")
+	expect(t, lines, "data: {}") // without it a browser drops the event
 	for range 2 { // the breath between them is longer than the bounds
 		f.run(watch.Fine, false)
 		expect(t, lines, "event: news")
