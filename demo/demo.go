@@ -29,6 +29,8 @@ type Source struct {
 	ahead     synth.Frame
 	have      bool
 
+	caughtUp chan struct{} // closed at began
+
 	quit  chan struct{}
 	close sync.Once
 
@@ -40,10 +42,15 @@ type Source struct {
 // length skip, as fast as it can be generated.
 func NewSource(g *synth.Generator, speed float64, skip time.Duration) *Source {
 	return &Source{
-		generator: g, speed: speed, quit: make(chan struct{}), start: g.Start().Add(skip).UnixNano(),
+		generator: g, speed: speed, caughtUp: make(chan struct{}), quit: make(chan struct{}), start: g.Start().Add(skip).UnixNano(),
 		stats: [2]capture.InterfaceStats{{Name: "uplink"}, {Name: "downlink"}},
 	}
 }
+
+// CaughtUp returns a channel that is closed when the first part has been played,
+// and time begins to pass at the source's speed. It stays open where the source
+// ends before.
+func (s *Source) CaughtUp() <-chan struct{} { return s.caughtUp }
 
 // Next waits until the next frames are due and returns those that are.
 func (s *Source) Next(b *capture.Batch) error {
@@ -54,6 +61,7 @@ func (s *Source) Next(b *capture.Batch) error {
 	s.have = true
 	if s.began.IsZero() && s.ahead.Time >= s.start {
 		s.began = time.Now()
+		close(s.caughtUp)
 	}
 	if s.began.IsZero() {
 		return s.deliver(b, s.start)

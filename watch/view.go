@@ -51,6 +51,10 @@ func (w *Watcher) Status() Status {
 type Health struct {
 	Time    *string `json:"time"`
 	Healthy bool    `json:"healthy"`
+	// Source is how the traffic comes; Until is nil but for one that is
+	// catching up.
+	Source string  `json:"source"`
+	Until  *string `json:"until"`
 	// Checks are all reasons, active or not.
 	Checks []Check `json:"checks"`
 }
@@ -69,7 +73,7 @@ type Check struct {
 func (w *Watcher) Health() Health {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	h := Health{Time: stampOrNil(w.now), Healthy: true, Checks: []Check{}}
+	h := Health{Time: stampOrNil(w.now), Healthy: true, Source: w.source.String(), Until: stampOrNil(w.until), Checks: []Check{}}
 	for r, p := range w.problems {
 		c := Check{Reason: criteria[r].name, Active: p.active, Limit: criteria[r].limit, Meaning: criteria[r].text, Since: nil}
 		if p.measured {
@@ -108,6 +112,8 @@ func (w *Watcher) Events() Events {
 type Summary struct {
 	Time     *string  `json:"time"`
 	Since    *string  `json:"since"`
+	Source   string   `json:"source"`
+	Until    *string  `json:"until"`
 	Window   float64  `json:"window_s"`
 	Healthy  bool     `json:"healthy"`
 	Problems []string `json:"problems"`
@@ -169,7 +175,7 @@ func (w *Watcher) Summary() Summary {
 	defer w.mu.Unlock()
 	tap, cells, got := w.fine.sum(int64(window))
 	s := Summary{
-		Time: stampOrNil(w.now), Since: stampOrNil(w.began), Window: seconds(got), Healthy: true,
+		Time: stampOrNil(w.now), Since: stampOrNil(w.began), Source: w.source.String(), Until: stampOrNil(w.until), Window: seconds(got), Healthy: true,
 		Problems: []string{}, Outages: []string{}, Interfaces: []Port{}, Classes: []ClassSummary{},
 	}
 	for i := range w.ports {

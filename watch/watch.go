@@ -44,6 +44,8 @@ type Watcher struct {
 	begun    map[tally]uint64
 	levels   levels
 	restored *state // until the first snapshot says what time it is
+	source   Source
+	until    int64 // packet time, of a source that is catching up
 
 	version uint64
 	changed chan struct{}

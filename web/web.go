@@ -172,7 +172,18 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusServiceUnavailable, "not capturing")
 		return
 	}
-	answer(w, http.StatusOK, "capturing")
+	source := watch.Live
+	if s.cfg.Watch != nil {
+		source = s.cfg.Watch.Source()
+	}
+	switch source {
+	case watch.Ended:
+		answer(w, http.StatusServiceUnavailable, "not capturing: the traffic has ended")
+	case watch.CatchingUp:
+		answer(w, http.StatusOK, "capturing, still catching up")
+	default:
+		answer(w, http.StatusOK, "capturing")
+	}
 }
 
 func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {

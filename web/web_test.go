@@ -170,6 +170,57 @@ func TestPageIsSound(t *testing.T) {
 	}
 }
 
+// sourced is two hours of a source.
+func sourced(s watch.Source, until time.Time) *feed {
+	f := newFeed().run(2*time.Hour, false)
+	f.watcher.SetSource(s, until)
+	return f
+}
+
+// TestReady: what is worked, and whether it is what passes now.
+func TestReady(t *testing.T) {
+	f := newFeed()
+	s := &Server{cfg: f.config(), bounds: usual}
+	bare := &Server{}
+	bare.SetReady(true)
+	for _, tt := range []struct {
+		server *Server
+		then   func()
+		want   string
+	}{
+		{s, func() {}, "503 not capturing\n"},
+		{s, func() { s.SetReady(true) }, "200 capturing\n"},
+		{s, func() { f.watcher.SetSource(watch.CatchingUp, time.Unix(0, epoch)) }, "200 capturing, still catching up\n"},
+		{s, func() { f.watcher.SetSource(watch.Live, time.Time{}) }, "200 capturing\n"},
+		{s, func() { f.watcher.SetSource(watch.Ended, time.Time{}) }, "503 not capturing: the traffic has ended\n"},
+		{bare, func() {}, "200 capturing\n"},
+	} {
+		tt.then()
+		rec := httptest.NewRecorder()
+		tt.server.readyz(rec, nil)
+		if got := fmt.Sprint(rec.Code, " ", rec.Body); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
+
+// TestSourceIsNews: who listens learns that no more comes, though no time passes.
+func TestSourceIsNews(t *testing.T) {
+	f := newFeed()
+	p := newPage(&Config{Watch: f.watcher})
+	before, _ := p.render(spans[0])
+	_, newer := f.watcher.News()
+	f.watcher.SetSource(watch.Ended, time.Time{})
+	select {
+	case <-newer:
+	default:
+		t.Error("nobody is told")
+	}
+	if after, _ := p.render(spans[0]); bytes.Equal(after, before) {
+		t.Error("the page is the old one")
+	}
+}
+
 // idleFeed is a tap to which nothing comes.
 func idleFeed() *feed {
 	f := &feed{watcher: watch.New(nil)}
@@ -214,6 +265,16 @@ func TestPageSays(t *testing.T) {
 		{"times of figures", page(newFeed().run(2*time.Hour, false), "/"), []string{"By class, 10:55 to 11:00", `<span class="newest">latest: 10:55 to 11:00</span>`}, []string{"Last five minutes"}},
 		{"what is not slow", page(outageFeed(), "/"), []string{"keep a connection open after the transfer"}, nil},
 		{"in order", page(newFeed().run(2*time.Hour, false), "/"), []string{"tap healthy", "None so far", "whatsapp/media"}, []string{`class="alert`}},
+		{
+			"what is still catching up", page(sourced(watch.CatchingUp, time.Unix(0, epoch).Add(3*time.Hour)), "/"),
+			[]string{"tap healthy", ">catching up, until 22 Feb 2014 12:00:00 UTC<"},
+			[]string{"has ended"},
+		},
+		{
+			"what is over", page(sourced(watch.Ended, time.Time{}), "/"),
+			[]string{"the traffic has ended</a>", "last figures, rates and checks those of 10:55 to 11:00."},
+			[]string{"tap healthy", "catching up"},
+		},
 		{"an outage", page(outageFeed(), "/"), []string{"whatsapp: app failure", "s-outage", "Outage ·"}, nil},
 		{"an outage that is over", page(outageFeed().run(time.Hour, false), "/"), []string{"s-outage", `<li class="over">`}, []string{`class="alert"`, "Outage ·"}},
 		{"the last hour", page(outageFeed(), "/?range=1h"), []string{`href="?range=1h" aria-current="true"`}, nil},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	"github.com/nametap/nametap/metrics"
 	"github.com/nametap/nametap/probe"
 	"github.com/nametap/nametap/synth"
+	"github.com/nametap/nametap/watch"
 	"github.com/nametap/nametap/web"
 )
 
@@ -102,6 +104,9 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: source.Interfaces(),
 		Status: d.watcher.Status, Forecasts: d.outlook.Classes, Lost: journals{d.events}.lost,
 	})
+	if d.skip > 0 {
+		d.watcher.SetSource(watch.CatchingUp, g.Start().Add(d.skip))
+	}
 	server, err := web.Start(web.Config{
 		Listen: d.listen, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Forecasts: d.outlook.Classes, Title: "nametap demo", Logger: log,
 	})
@@ -111,9 +116,12 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	d.announce(stdout, g, server.Addr())
 	stop := context.AfterFunc(ctx, func() { _ = source.Close() })
 	defer stop()
+	told := d.tellWhenCaughtUp(stdout, source)
 	server.SetReady(true)
 	err = engine.Run(ctx, source)
+	told()
 	if err == nil && ctx.Err() == nil {
+		d.watcher.SetSource(watch.Ended, time.Time{})
 		_, _ = fmt.Fprintln(stdout, "\nThe scenario is over; its last figures stay up. Ctrl-C ends this.")
 		<-ctx.Done()
 	}
@@ -122,6 +130,29 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	stopping, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return oneLine(err, server.Shutdown(stopping))
+}
+
+// tellWhenCaughtUp says when the part that is left out has been played. What it
+// returns waits until it is done, and is to be called when the source has ended.
+func (d *showcase) tellWhenCaughtUp(w io.Writer, source *demo.Source) (done func()) {
+	if d.skip == 0 {
+		return func() {}
+	}
+	began, ended := time.Now(), make(chan struct{})
+	var told sync.WaitGroup
+	told.Go(func() {
+		select {
+		case <-source.CaughtUp():
+		case <-ended:
+			return
+		}
+		d.watcher.SetSource(watch.Live, time.Time{})
+		_, _ = fmt.Fprintf(w, "\nCaught up, after %s: the times above count from now on.\n", time.Since(began).Round(time.Second))
+	})
+	return func() {
+		close(ended)
+		told.Wait()
+	}
 }
 
 // lead is how much of the scenario to leave out: all but the four hours before
@@ -156,7 +187,12 @@ func (d *showcase) announce(w io.Writer, g *synth.Generator, addr string) {
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	say("  page      http://%s/\n  metrics   http://%s/metrics\n\n", addr, addr)
 	say("Scenario %s: %d subscribers, simulated; %g times real time.\n\n", d.scenario, g.Subscribers(), d.speed)
-	say("What will happen:\n")
+	if d.skip > 0 {
+		say("It catches up first: %s are played as fast as this machine can.\n", hours(d.skip))
+		say("What will happen, counted from the end of that:\n")
+	} else {
+		say("What will happen:\n")
+	}
 	for _, m := range g.Milestones() {
 		say("  %-11s %s (%s)\n", when(m.At), m.What, g.Start().Add(m.At).Format("2 January 2006 15:04 UTC"))
 	}
