@@ -43,7 +43,9 @@ const (
 	Reasons
 )
 
-// criterion is how a reason is told: Limit of a share, unless Text says otherwise.
+// criterion is how a reason is told: limit of a share, unless text says otherwise.
+// The text is read in both states: first what is measured, then, from "If" on, what
+// it means beyond the limit and what to do.
 type criterion struct {
 	name  string
 	limit float64
@@ -66,18 +68,18 @@ const (
 )
 
 var criteria = [Reasons]criterion{
-	Drops:        {"drops", 0.01, "Packets that were on the wire and not captured, of all. Give the rings more room, or the daemon more cores."},
-	OneDirection: {"one_direction", 0.2, "Connections that go on with nothing seen of the other end, of all that began. Look whether both mirror ports deliver."},
-	Duplicates:   {"duplicates", 0.55, "Copies among the packets. The mirror sends most of them three times or more; choose fewer tap points."},
-	UnseenBytes:  {"unseen_bytes", 0.01, "Bytes that were acknowledged but never passed, of all payload: lost between the network and the capture."},
-	DNSMissing:   {"dns_missing", 0.1, "DNS answers per active subscriber in five minutes. Too few to name the connections that begin: does the resolver lie beyond the tap?"},
-	EncryptedDNS: {"encrypted_dns", 0.2, "Flows to resolvers that cannot be read, of these and plain answers. What they resolve has no name here."},
-	NamesMissing: {"names_missing", 0.5, "Flows of apps that only other subscribers' answers named, of all that were named."},
-	WarmUp:       {"warm_up", warmUp.Seconds(), "Seconds since the first packet. Connections whose names were resolved before it have none yet; outages are not judged."},
-	NoPackets:    {"no_packets", silence.Seconds(), "Seconds since the last packet."},
-	PortSilent:   {"port_silent", portSilence.Seconds(), "Seconds since the last packet of an interface that had its part of them, while others go on. Look at its link and at the mirror session."},
-	Overload:     {"overload", 0.2, "TCP segments that passed while server names, and with fuller rings round-trip times, were left out so that no packet is lost, of all. Give the daemon more cores (--workers), or the rings more room."},
-	Blind:        {"blind", 1, "All traffic fell at once, or one direction of it: the detector says nothing of apps."},
+	Drops:        {"drops", 0.01, "Packets that were on the wire and not captured, of all. If above: give the rings more room, or the daemon more cores."},
+	OneDirection: {"one_direction", 0.2, "Connections that go on with nothing seen of the other end, of all that began. If above: look whether both mirror ports deliver."},
+	Duplicates:   {"duplicates", 0.55, "Copies, of all packets: half of them where a mirror sends each packet twice. If above: it sends most of them three times or more; choose fewer tap points."},
+	UnseenBytes:  {"unseen_bytes", 0.01, "Bytes that were acknowledged but never passed, of all payload. If above: packets are lost between the network and the capture; look at the load of the mirror."},
+	DNSMissing:   {"dns_missing", 0.1, "DNS answers per active subscriber in five minutes. If below, while connections begin: too few to name them; does the resolver lie beyond the tap?"},
+	EncryptedDNS: {"encrypted_dns", 0.2, "Flows to resolvers that cannot be read, of these and plain answers. If above: much of what is resolved has no name here."},
+	NamesMissing: {"names_missing", 0.5, "Flows of apps that only other subscribers' answers named, of all that were named. If above: most subscribers' own answers do not pass the tap."},
+	WarmUp:       {"warm_up", warmUp.Seconds(), "Seconds since the first packet. If fewer: connections whose names were resolved before it have none yet, and outages are not judged."},
+	NoPackets:    {"no_packets", silence.Seconds(), "Seconds since the last packet. If above: nothing passes; look at the links and at the mirror session."},
+	PortSilent:   {"port_silent", portSilence.Seconds(), "Seconds since the last packet of an interface that had its part of them, while others go on. If above: look at its link and at the mirror session."},
+	Overload:     {"overload", 0.2, "TCP segments that passed while server names, and with fuller rings round-trip times, were left out so that no packet is lost, of all. If above: give the daemon more cores (--workers), or the rings more room."},
+	Blind:        {"blind", 1, "Whether all traffic fell at once, or one direction of it. If so: the outage detector says nothing of apps."},
 }
 
 // String returns the reason as labels spell it.
