@@ -176,7 +176,7 @@ func (g *Generator) Milestones() []Milestone {
 	}
 	m := []Milestone{{time.Duration(g.outageStart - g.start), "outage of " + g.sc.Outage.App + " begins"}}
 	if g.outageEnd < g.end {
-		m = append(m, Milestone{time.Duration(g.outageEnd - g.start), "servers work again: recovery storm"})
+		m = append(m, Milestone{time.Duration(g.outageEnd - g.start), "servers work again: connections come back within minutes"})
 	}
 	return m
 }
