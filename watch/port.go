@@ -9,7 +9,7 @@ import (
 // port is one of the interfaces that the tap delivers to.
 type port struct {
 	name     string
-	readings []reading // of about the last window, oldest first
+	readings []reading // of the bins of the window and the next, oldest first
 
 	packets uint64  // all that it delivered
 	heard   int64   // packet time at which it was last seen to deliver
@@ -17,9 +17,9 @@ type port struct {
 	missed  float64 // packets that were to be expected of it since then
 }
 
-// reading is what an interface had counted at a time.
+// reading is what an interface had counted when a fine bin began.
 type reading struct {
-	at                    int64
+	bin                   int64 // start of that bin
 	packets, bytes, drops uint64
 }
 
@@ -47,7 +47,7 @@ func (w *Watcher) hearPorts(interfaces []capture.InterfaceStats) {
 	}
 	for i := range interfaces {
 		p := &w.ports[i]
-		p.read(&interfaces[i], w.now)
+		p.read(&interfaces[i], w.fine.open*w.fine.width, w.fine.since(int64(window)))
 		came := interfaces[i].Packets - min(p.packets, interfaces[i].Packets)
 		p.packets = interfaces[i].Packets
 		if came > 0 {
@@ -61,16 +61,16 @@ func (w *Watcher) hearPorts(interfaces []capture.InterfaceStats) {
 	}
 }
 
-// read notes what the interface has counted by now, and forgets what is older than
-// the window.
-func (p *port) read(s *capture.InterfaceStats, now int64) {
-	r := reading{at: now, packets: s.Packets, bytes: s.Bytes}
+// read notes what the interface has counted when the bin begins, and forgets what
+// is older than the window: the rates are those of the bins that the tap's are.
+func (p *port) read(s *capture.InterfaceStats, bin, since int64) {
+	r := reading{bin: bin, packets: s.Packets, bytes: s.Bytes}
 	for _, n := range s.Drops {
 		r.drops += n
 	}
 	p.readings = append(p.readings, r)
 	old := 0
-	for old < len(p.readings)-2 && p.readings[old+1].at <= now-int64(window) {
+	for old < len(p.readings)-1 && p.readings[old].bin < since {
 		old++
 	}
 	p.readings = append(p.readings[:0], p.readings[old:]...)
@@ -98,14 +98,14 @@ type Port struct {
 	Last *string `json:"last"`
 }
 
-// show returns the port as it is shown.
-func (p *port) show(now int64) Port {
+// show returns the port as it is shown, where so much of the window was watched.
+func (p *port) show(now, got int64) Port {
 	first, last := p.readings[0], p.readings[len(p.readings)-1]
 	per := func(from, to uint64) float64 {
-		if last.at <= first.at {
+		if got == 0 {
 			return 0
 		}
-		return round(float64(to-min(from, to)) / seconds(last.at-first.at))
+		return round(float64(to-min(from, to)) / seconds(got))
 	}
 	out := Port{
 		Name: p.name, State: "delivers", Packets: last.packets, Drops: last.drops, PacketsPerSecond: per(first.packets, last.packets),

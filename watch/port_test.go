@@ -54,20 +54,21 @@ func TestPortRates(t *testing.T) {
 	p := &port{name: "eth1"}
 	s := capture.InterfaceStats{Packets: 1000, Bytes: 1000}
 	now := epoch
+	since := func() int64 { return now - int64(window) }
 	for range 60 {
-		p.read(&s, now)
+		p.read(&s, now, since())
 		now += int64(Fine)
 		s.Packets += 50
 		s.Bytes += 12_500
 		s.Drops[0]++
 		s.Drops[1] += 2
 	}
-	p.read(&s, now)
-	got := p.show(now)
+	p.read(&s, now, since())
+	got := p.show(now, int64(window))
 	if got.PacketsPerSecond != 5 || got.BitsPerSecond != 10_000 || got.DropsPerSecond != 0.3 || got.Packets != 4000 || got.Drops != 180 {
 		t.Errorf("%+v", got)
 	}
-	if long := time.Duration(p.readings[len(p.readings)-1].at - p.readings[0].at); long != window {
+	if long := time.Duration(p.readings[len(p.readings)-1].bin - p.readings[0].bin); long != window {
 		t.Errorf("readings of %v are kept", long)
 	}
 }
@@ -106,5 +107,69 @@ func TestReach(t *testing.T) {
 	}
 	if _, end := New(nil).Pending(time.Hour); !end.IsZero() {
 		t.Errorf("of nothing the next ends at %v", end)
+	}
+}
+
+// TestOneWindow: what the tap delivers and what its interfaces do is taken over the
+// same time, from the first minute on and also where little passes.
+func TestOneWindow(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		run  func(x *tap)
+	}{
+		{"the first minute", func(x *tap) { x.run(time.Minute, nil) }},
+		{"the first minute, from the middle of a bin on", func(x *tap) {
+			x.watcher = New(nil)
+			x.start(epoch + int64(7*time.Second))
+			x.now.Time = epoch
+			x.run(time.Minute, nil)
+		}},
+		{"after an hour", func(x *tap) { x.run(time.Hour, nil) }},
+		{"snapshots that come late", func(x *tap) {
+			for i := range 60 {
+				x.now.Time += int64(time.Duration(i%3) * time.Second)
+				x.run(Fine, nil)
+				x.now.Time -= int64(time.Duration(i%3) * time.Second)
+			}
+		}},
+		{"a packet now and then", func(x *tap) {
+			x.run(time.Hour, nil)
+			for i := range 20 {
+				x.now.Time += int64(time.Duration(20+7*i%60) * time.Second)
+				x.run(Fine, func(d *tick) { *d = tick{frames: 1} })
+			}
+		}},
+		{"a hole", func(x *tap) {
+			x.run(time.Hour, nil)
+			x.now.Time += int64(4 * time.Minute)
+			x.run(30*time.Second, nil)
+		}},
+	} {
+		x := newTap(t)
+		tt.run(x)
+		s := x.watcher.Summary()
+		packets, bits := 0.0, 0.0
+		for _, p := range s.Interfaces {
+			packets, bits = packets+p.PacketsPerSecond, bits+p.BitsPerSecond
+		}
+		if far := packets/s.Tap.FramesPerSecond - 1; s.Tap.FramesPerSecond == 0 || far > 0.001 || far < -0.001 {
+			t.Errorf("%s: %g frames a second, of all interfaces %g", tt.name, s.Tap.FramesPerSecond, packets)
+		}
+	}
+}
+
+// TestNoFlowsOfNobody: as long as the window has flows of somebody, somebody is
+// there, also when the engine has just turned its minute.
+func TestNoFlowsOfNobody(t *testing.T) {
+	x := newTap(t)
+	x.run(10*time.Minute, nil)
+	gone := func(d *tick) { *d = tick{frames: 1} }
+	x.run(50*time.Second, gone)
+	if s := x.watcher.Summary(); s.Tap.Subscribers != 200 || s.Classes[0].Subscribers != 200 || s.Classes[0].FlowsPerMinute == 0 {
+		t.Errorf("just after the turn: %+v", s.Classes[0])
+	}
+	x.run(time.Minute, gone)
+	if s := x.watcher.Summary(); s.Tap.Subscribers != 0 || s.Classes[0].Subscribers != 0 {
+		t.Errorf("two minutes later: %+v", s.Classes[0])
 	}
 }

@@ -12,6 +12,8 @@ type bin struct {
 	Known bool    `json:"known"` // it was watched from its beginning to its end
 	Tap   TapCell `json:"tap"`
 	Cells []Cell  `json:"cells"`
+
+	watched int64 // how much of it was: less than all of the first
 }
 
 // ring holds the last bins of one width, in places that are used again.
@@ -60,6 +62,10 @@ func (r *ring) advance(s *probe.Snapshot, stepped int64) *bin {
 func (r *ring) put(number int64, known bool, from, to *probe.Snapshot) *bin {
 	b := &r.bins[number%int64(len(r.bins))]
 	b.Start, b.Known = number*r.width, known
+	b.watched = r.width
+	if !known && from.Time > b.Start {
+		b.watched = max(b.Start+r.width-from.Time, 0)
+	}
 	b.Tap = tapBetween(from, to)
 	b.Cells = b.Cells[:0]
 	var none probe.ClassSnapshot
@@ -86,17 +92,35 @@ func (r *ring) at(start int64) *bin {
 	return b
 }
 
+// since is the start of the oldest bin of the newest span.
+func (r *ring) since(span int64) int64 { return r.last - span + r.width }
+
+// presence is how far back to look for who was there in the window: the engine
+// counts those seen in this minute and the four before it, so that at the turn of a
+// minute it drops some of whom the window still has flows.
+const presence = int64(time.Minute + 2*Fine)
+
+// present returns the most subscribers and servers of a class, of the newest bins.
+func (r *ring) present(class int) (subscribers, servers int) {
+	for start := r.since(presence); start <= r.last; start += r.width {
+		if b := r.at(start); b != nil && class < len(b.Cells) {
+			subscribers, servers = max(subscribers, b.Cells[class].Subscribers), max(servers, b.Cells[class].Servers)
+		}
+	}
+	return subscribers, servers
+}
+
 // sum adds up the bins of the newest span. got is how much of it was watched.
 func (r *ring) sum(span int64) (tap TapCell, cells []Cell, got int64) {
 	if r.last == 0 && r.at(0) == nil {
 		return tap, nil, 0
 	}
-	for start := r.last - span + r.width; start <= r.last; start += r.width {
+	for start := r.since(span); start <= r.last; start += r.width {
 		b := r.at(start)
 		if b == nil {
 			continue
 		}
-		got += r.width
+		got += b.watched
 		tap.add(&b.Tap)
 		for i := range b.Cells {
 			if i >= len(cells) {

@@ -132,7 +132,8 @@ type TapSummary struct {
 	DropsPerSecond      float64 `json:"drops_per_s"`
 	DNSAnswersPerSecond float64 `json:"dns_answers_per_s"`
 	FlowsPerMinute      float64 `json:"flows_per_min"`
-	// Subscribers of the class that has most.
+	// Subscribers of the class that has most, seen in the last five minutes or
+	// up to one before them, as those of the classes.
 	Subscribers   int     `json:"subscribers"`
 	FlowsOpen     int     `json:"flows_open"`
 	FlowTableUsed float64 `json:"flow_table_used"`
@@ -179,7 +180,7 @@ func (w *Watcher) Summary() Summary {
 		Problems: []string{}, Outages: []string{}, Interfaces: []Port{}, Classes: []ClassSummary{},
 	}
 	for i := range w.ports {
-		s.Interfaces = append(s.Interfaces, w.ports[i].show(w.now))
+		s.Interfaces = append(s.Interfaces, w.ports[i].show(w.now, got))
 	}
 	for r := range w.problems {
 		if w.problems[r].active {
@@ -209,6 +210,7 @@ func (w *Watcher) Summary() Summary {
 		if i < len(cells) {
 			c = cells[i]
 		}
+		c.Subscribers, c.Servers = w.fine.present(i)
 		s.Tap.FlowsPerMinute += per(c.Opened, time.Minute)
 		s.Tap.FlowsOpen += c.Active
 		s.Tap.Subscribers = max(s.Tap.Subscribers, c.Subscribers)
