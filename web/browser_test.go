@@ -207,10 +207,16 @@ func TestBrowserWithoutScript(t *testing.T) {
 // be told from its ground and stands on nothing else, and there are no errors.
 func TestBrowserWidths(t *testing.T) {
 	c := browser(t)
-	s := served(t, outageFeed(), usual)
+	cfg := outageFeed().config()
+	cfg.Forecasts = expectations
+	s, err := start(cfg, usual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, s)
 	grounds := map[string]string{}
 	for _, scheme := range []string{"light", "dark"} {
-		for _, width := range []int{320, 390, 900, 1280} {
+		for _, width := range []int{320, 450, 900, 1280} {
 			c.look(width, scheme)
 			c.open("http://" + s.Addr() + "/")
 			c.await("whatsapp: app failure")
@@ -219,6 +225,13 @@ func TestBrowserWidths(t *testing.T) {
 			}
 			if cut := c.evaluate(`(e => e.scrollWidth - e.clientWidth)(document.getElementById("interfaces"))`); cut != "0" {
 				t.Errorf("%s, %d wide: the interfaces stick out by %s", scheme, width, cut)
+			}
+			if cut := c.evaluate(`[...document.querySelectorAll("caption")].filter((e) => {
+				const seen = e.closest(".scroll").getBoundingClientRect(), range = document.createRange();
+				range.selectNodeContents(e);
+				return [...range.getClientRects()].some((r) => r.left < seen.left || r.right > seen.right);
+			}).map((e) => e.textContent).join(", ")`); cut != "" {
+				t.Errorf("%s, %d wide: cut off: %s", scheme, width, cut)
 			}
 			grounds[scheme] = c.evaluate(`getComputedStyle(document.body).backgroundColor`)
 			if worst := c.evaluate(contrast); worst != "" {

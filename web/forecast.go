@@ -2,6 +2,8 @@ package web
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/nametap/nametap/analysis/forecast"
 	"github.com/nametap/nametap/analysis/forecast/live"
@@ -51,12 +53,23 @@ func outlooks(classes []live.Class, app string) (rows []outlook) {
 	return rows
 }
 
+// noInterval stands where there is none: a class in which little passes has met too
+// few of its forecasts yet.
+const noInterval = " (–)"
+
+// unsure says that some of the rows have no interval.
+func unsure(rows []outlook) bool {
+	return slices.ContainsFunc(rows, func(o outlook) bool {
+		return slices.ContainsFunc(o.At, func(e expected) bool { return strings.HasSuffix(e.Text, noInterval) })
+	})
+}
+
 func expectation(f *live.Forecast, format func(float64) string) string {
 	switch {
 	case math.IsNaN(f.Point):
 		return "–"
 	case math.IsNaN(f.Lower):
-		return format(f.Point)
+		return format(f.Point) + noInterval
 	}
 	return format(f.Point) + " (" + format(f.Lower) + " to " + format(f.Upper) + ")"
 }

@@ -43,8 +43,9 @@ func TestForecastOnThePage(t *testing.T) {
 	}
 	text := string(page)
 	for _, want := range []string{
+		"; (–): that takes about a hundred forecasts",
 		`id="app-whatsapp-next"`, `<th scope="col">In 10s</th><th scope="col">In 1m</th><th scope="col">In 5m</th><th scope="col">In 1h</th>`,
-		"<tr><th scope=\"row\">chat</th><td>RTT server</td><td>100\u202fms</td><td>106\u202fms (90\u202fms to 130\u202fms)</td><td>110\u202fms</td>",
+		"<tr><th scope=\"row\">chat</th><td>RTT server</td><td>100\u202fms</td><td>106\u202fms (90\u202fms to 130\u202fms)</td><td>110\u202fms (–)</td>",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page has no %q", want)
@@ -52,6 +53,14 @@ func TestForecastOnThePage(t *testing.T) {
 	}
 	if strings.Contains(text, "app-other-next") || strings.Contains(text, "RTT handset</td>") {
 		t.Error("rows of what is not known")
+	}
+	sure := expectations()
+	for h := range sure[1].Outlook[live.ServerRTT].At {
+		sure[1].Outlook[live.ServerRTT].At[h] = sure[1].Outlook[live.ServerRTT].At[0]
+	}
+	cfg.Forecasts = func() []live.Class { return sure }
+	if whole, err := newPage(&cfg).render(spans[0]); err != nil || strings.Contains(string(whole), "(–)") {
+		t.Errorf("an interval is said to be missing where none is (%v)", err)
 	}
 	if bare, err := newPage(&Config{Watch: f.watcher}).render(spans[0]); err != nil || strings.Contains(string(bare), "What comes next") {
 		t.Errorf("a table where nobody forecasts (%v)", err)

@@ -26,7 +26,7 @@ var assets embed.FS
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"bits": bits, "number": number, "percent": percent, "share": share, "whole": whole, "milliseconds": milliseconds, "clock": clock,
 	"meaning": meaning, "verdict": verdict, "label": label, "check": checkValue, "state": checkState, "unjudged": unjudged,
-	"port": portState, "sofar": soFar,
+	"port": portState, "sofar": soFar, "unsure": unsure,
 }).ParseFS(assets, "assets/page.html"))
 
 // policy allows what the server itself serves and nothing else.
@@ -335,7 +335,7 @@ func (d *drawer) pictures(s *watch.ClassSeries, id string, events []watch.Event)
 		draw(1, "Volume", "bit/s", chart.Mirrored, bits, perSecond,
 			chart.Series{Name: "downlink", Class: "c-down", Values: s.DownlinkBytes}, chart.Series{Name: "uplink", Class: "c-up", Values: s.UplinkBytes}),
 		draw(2, "Flows a minute", "", chart.Lines, number, perMinute,
-			chart.Series{Name: "opened", Class: "c-flows", Values: s.Flows}, chart.Series{Name: "payload both ways", Class: "c-good", Values: s.Carried}),
+			chart.Series{Name: "opened", Class: "c-flows", Values: s.Flows}, chart.Series{Name: "first payload both ways", Class: "c-good", Values: s.Carried}),
 		draw(3, "Segments a minute", "", chart.Lines, number, perMinute,
 			chart.Series{Name: "SYN", Class: "c-flows", Values: s.SYN}, chart.Series{Name: "SYN/ACK", Class: "c-good", Values: s.SYNACK},
 			chart.Series{Name: "RST", Class: "c-bad", Values: s.RST}),
@@ -351,7 +351,7 @@ func (d *drawer) pictures(s *watch.ClassSeries, id string, events []watch.Event)
 		chart.Series{Name: "good", Class: "c-good", Values: s.GoodTransfers},
 		chart.Series{Name: "acceptable", Class: "c-fair", Values: s.FairTransfers},
 		chart.Series{Name: "bad", Class: "c-bad", Values: s.BadTransfers})
-	if some(s.BadTransfers) {
+	if s.Class == "" && some(s.BadTransfers) { // once an app, not under each class
 		transfers.Note = heldOpen
 	}
 	return append(out, transfers)

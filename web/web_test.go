@@ -263,6 +263,11 @@ func TestPageSays(t *testing.T) {
 			nil,
 		},
 		{"times of figures", page(newFeed().run(2*time.Hour, false), "/"), []string{"By class, 10:55 to 11:00", `<span class="newest">latest: 10:55 to 11:00</span>`}, []string{"Last five minutes"}},
+		{
+			"whole days", page(newFeed().run(49*time.Hour, false), "/?range=48h"),
+			[]string{`">23 Feb</text>`, `">24 Feb</text>`, `">12:00</text>`},
+			[]string{`">00:00</text>`},
+		},
 		{"what is not slow", page(outageFeed(), "/"), []string{"keep a connection open after the transfer"}, nil},
 		{"in order", page(newFeed().run(2*time.Hour, false), "/"), []string{"tap healthy", "None so far", "whatsapp/media"}, []string{`class="alert`}},
 		{
@@ -284,6 +289,9 @@ func TestPageSays(t *testing.T) {
 			[]string{"&lt;script&gt;alert(1)"},
 			[]string{"<script>alert", `"onload="x`},
 		},
+	}
+	if n := strings.Count(page(outageFeed(), "/"), heldOpen); n != 1 {
+		t.Errorf("what is not slow is said %d times", n)
 	}
 	for _, tt := range tests {
 		for _, want := range tt.has {

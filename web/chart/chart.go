@@ -226,8 +226,12 @@ var intervals = []time.Duration{
 	30 * time.Minute, time.Hour, 2 * time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour,
 }
 
-// mostLabels is how many fit.
-const mostLabels = 6
+const (
+	// mostLabels is how many fit.
+	mostLabels = 6
+	// edge is half of the widest label.
+	edge = 15
+)
 
 func (c *Chart) times(b *strings.Builder) {
 	if c.Bins < 2 {
@@ -241,9 +245,14 @@ func (c *Chart) times(b *strings.Builder) {
 			break
 		}
 	}
-	form := "15:04"
-	if every < time.Minute {
-		form = "15:04:05"
+	form := func(t time.Time) string {
+		switch {
+		case t.Truncate(24 * time.Hour).Equal(t):
+			return t.Format("2 Jan") // which day it is cannot be told from 00:00
+		case every < time.Minute:
+			return t.Format("15:04:05")
+		}
+		return t.Format("15:04")
 	}
 	for t := c.Start.Truncate(every); !t.After(c.Start.Add(span)); t = t.Add(every) {
 		if t.Before(c.Start) {
@@ -251,8 +260,8 @@ func (c *Chart) times(b *strings.Builder) {
 		}
 		x := c.at(t)
 		fmt.Fprintf(b, `<line class="tick" x1="%s" x2="%s" y1="%s" y2="%s"/>`, num(x), num(x), num(top+plotHeight), num(top+plotHeight+3))
-		if x > left+12 && x < width-right-12 {
-			fmt.Fprintf(b, `<text class="time" x="%s" y="%d">%s</text>`, num(x), height-3, t.UTC().Format(form))
+		if x > left+edge && x < width-right-edge {
+			fmt.Fprintf(b, `<text class="time" x="%s" y="%d">%s</text>`, num(x), height-3, form(t.UTC()))
 		}
 	}
 }
