@@ -471,7 +471,7 @@ func TestStream(t *testing.T) {
 	expect(t, lines, "event: news")
 	expect(t, lines, "event: still")
 	expect(t, lines, "data: {}") // without it a browser drops the event
-	for range 2 { // the breath between them is longer than the bounds
+	for range 2 {                // the breath between them is longer than the bounds
 		f.run(watch.Fine, false)
 		expect(t, lines, "event: news")
 		expect(t, lines, "data: {\"version\":")
