@@ -23,6 +23,17 @@ import (
 
 var pictures = flag.String("pictures", "", "write pictures of the page into this folder")
 
+// keep writes a picture of the page, where they are asked for.
+func (c *chromium) keep(name string) {
+	c.t.Helper()
+	if *pictures == "" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(*pictures, name), c.picture(), 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 const browserCharts = 5 + 6 + 5 + 6 + 6
 
 // TestBrowser: the page works in a real browser and keeps itself up to date, and
@@ -120,6 +131,7 @@ func TestBrowserComesBack(t *testing.T) {
 	if worst := c.evaluate(contrast); worst != "" {
 		t.Errorf("hard to read: %s", worst)
 	}
+	c.keep("not-connected.png")
 	// The page is to be had and the stream is not, as for one listener too many.
 	f.run(watch.Fine, true)
 	proxy.sever("/api/v1/stream")
@@ -240,12 +252,7 @@ func TestBrowserWidths(t *testing.T) {
 			if bad := c.evaluate(overlaps); bad != "" {
 				t.Errorf("%s, %d wide: one over the other: %s", scheme, width, bad)
 			}
-			if *pictures != "" {
-				name := filepath.Join(*pictures, fmt.Sprintf("page-%s-%d.png", scheme, width))
-				if err := os.WriteFile(name, c.picture(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
+			c.keep(fmt.Sprintf("page-%s-%d.png", scheme, width))
 		}
 	}
 	if grounds["light"] == grounds["dark"] {

@@ -245,6 +245,7 @@ func (c *Chart) times(b *strings.Builder) {
 			break
 		}
 	}
+	apart := plotWidth * float64(every) / float64(span) // a label at an end is moved inwards, where the next is not too close
 	form := func(t time.Time) string {
 		switch {
 		case t.Truncate(24 * time.Hour).Equal(t):
@@ -260,8 +261,9 @@ func (c *Chart) times(b *strings.Builder) {
 		}
 		x := c.at(t)
 		fmt.Fprintf(b, `<line class="tick" x1="%s" x2="%s" y1="%s" y2="%s"/>`, num(x), num(x), num(top+plotHeight), num(top+plotHeight+3))
-		if x > left+edge && x < width-right-edge {
-			fmt.Fprintf(b, `<text class="time" x="%s" y="%d">%s</text>`, num(x), height-3, form(t.UTC()))
+		inside := min(max(x, left+edge), width-right-edge)
+		if inside == x || apart > 3*edge {
+			fmt.Fprintf(b, `<text class="time" x="%s" y="%d">%s</text>`, num(inside), height-3, form(t.UTC()))
 		}
 	}
 }

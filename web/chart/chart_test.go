@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -176,5 +177,34 @@ func BenchmarkSVG(b *testing.B) {
 	c := chart(Lines, values(make([]float64, 144)...), values(make([]float64, 144)...))
 	for b.Loop() {
 		_ = c.SVG()
+	}
+}
+
+// TestTimeLabels: the axis names times of day, and days where they begin, also at its
+// ends.
+func TestTimeLabels(t *testing.T) {
+	label := regexp.MustCompile(`<text class="time"[^>]*>([^<]*)<`)
+	for _, tt := range []struct {
+		name  string
+		start time.Time
+		step  time.Duration
+		bins  int
+		want  string
+	}{
+		{"ten minutes", start.Add(7 * time.Second), 10 * time.Second, 60, "12:02 12:04 12:06 12:08"},
+		{"twelve hours of a day", start.Add(-11 * time.Hour), 5 * time.Minute, 145, "03:00 06:00 09:00 12:00"},
+		{"twelve hours over midnight", start.Add(7 * time.Hour), 5 * time.Minute, 145, "21:00 23 Feb 03:00 06:00"},
+		{"two days", start.Add(-7 * time.Hour), 30 * time.Minute, 97, "12:00 23 Feb 12:00 24 Feb"},
+		{"two days that end just after midnight", start.Add(13 * time.Hour), 30 * time.Minute, 97, "12:00 24 Feb 12:00 25 Feb"},
+	} {
+		c := chart(Lines, make([]*float64, tt.bins))
+		c.Start, c.Step = tt.start, tt.step
+		var got []string
+		for _, m := range label.FindAllStringSubmatch(c.SVG(), -1) {
+			got = append(got, m[1])
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
