@@ -114,32 +114,33 @@ func TestReach(t *testing.T) {
 // same time, from the first minute on and also where little passes.
 func TestOneWindow(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		run  func(x *tap)
+		name   string
+		window float64 // seconds
+		run    func(x *tap)
 	}{
-		{"the first minute", func(x *tap) { x.run(time.Minute, nil) }},
-		{"the first minute, from the middle of a bin on", func(x *tap) {
+		{"the first minute", 60, func(x *tap) { x.run(time.Minute, nil) }},
+		{"the first minute, from the middle of a bin on", 53, func(x *tap) {
 			x.watcher = New(nil)
 			x.start(epoch + int64(7*time.Second))
 			x.now.Time = epoch
 			x.run(time.Minute, nil)
 		}},
-		{"after an hour", func(x *tap) { x.run(time.Hour, nil) }},
-		{"snapshots that come late", func(x *tap) {
+		{"after an hour", 300, func(x *tap) { x.run(time.Hour, nil) }},
+		{"snapshots that come late", 300, func(x *tap) {
 			for i := range 60 {
 				x.now.Time += int64(time.Duration(i%3) * time.Second)
 				x.run(Fine, nil)
 				x.now.Time -= int64(time.Duration(i%3) * time.Second)
 			}
 		}},
-		{"a packet now and then", func(x *tap) {
+		{"a packet now and then", 300, func(x *tap) {
 			x.run(time.Hour, nil)
 			for i := range 20 {
 				x.now.Time += int64(time.Duration(20+7*i%60) * time.Second)
 				x.run(Fine, func(d *tick) { *d = tick{frames: 1} })
 			}
 		}},
-		{"a hole", func(x *tap) {
+		{"a hole", 60, func(x *tap) {
 			x.run(time.Hour, nil)
 			x.now.Time += int64(4 * time.Minute)
 			x.run(30*time.Second, nil)
@@ -148,9 +149,12 @@ func TestOneWindow(t *testing.T) {
 		x := newTap(t)
 		tt.run(x)
 		s := x.watcher.Summary()
-		packets, bits := 0.0, 0.0
+		if s.Window != tt.window {
+			t.Errorf("%s: watched for %g s, want %g", tt.name, s.Window, tt.window)
+		}
+		packets := 0.0
 		for _, p := range s.Interfaces {
-			packets, bits = packets+p.PacketsPerSecond, bits+p.BitsPerSecond
+			packets += p.PacketsPerSecond
 		}
 		if far := packets/s.Tap.FramesPerSecond - 1; s.Tap.FramesPerSecond == 0 || far > 0.001 || far < -0.001 {
 			t.Errorf("%s: %g frames a second, of all interfaces %g", tt.name, s.Tap.FramesPerSecond, packets)
