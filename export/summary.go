@@ -78,11 +78,13 @@ type AccessPointSummary struct {
 
 // ClassSummary is about the flows of one class.
 type ClassSummary struct {
-	App             string `json:"app"`
-	Class           string `json:"class"`
-	Flows           uint64 `json:"flows"`
-	Attempts        uint64 `json:"attempts"`
-	Established     uint64 `json:"established"`
+	App         string `json:"app"`
+	Class       string `json:"class"`
+	Flows       uint64 `json:"flows"`
+	Attempts    uint64 `json:"attempts"`
+	Established uint64 `json:"established"`
+	// OneSided are attempts that went on with nothing seen of the other end.
+	OneSided        uint64 `json:"one_sided"`
 	Subscribers     int    `json:"subscribers"`
 	Servers         int    `json:"servers"`
 	UplinkBytes     uint64 `json:"uplink_bytes"`
@@ -184,7 +186,7 @@ func (s *Summary) add(c *probe.ClassSnapshot) {
 	}
 	s.Classes = append(s.Classes, ClassSummary{
 		App: c.App, Class: c.Class,
-		Flows: c.Opened, Attempts: c.Attempts, Established: c.Established,
+		Flows: c.Opened, Attempts: c.Attempts, Established: c.Established, OneSided: c.OneSided,
 		Subscribers: c.Subscribers, Servers: c.Servers,
 		UplinkBytes: c.Bytes[flows.Up], DownlinkBytes: c.Bytes[flows.Down],
 		UplinkPackets: c.Packets[flows.Up], DownlinkPackets: c.Packets[flows.Down],
@@ -237,7 +239,35 @@ func (s *Summary) writeHead(b *strings.Builder) {
 	if len(c.Undecoded) > 0 {
 		fmt.Fprintf(b, "not decoded: %s\n", counts(c.Undecoded))
 	}
+	s.writeOneDirection(b)
 	b.WriteString("\n")
+}
+
+// oneInSoMany is the share of one-sided connections from which on a direction is
+// taken to be missing in part, as watch's one_direction has it.
+const oneInSoMany = 5
+
+// writeOneDirection says so where one direction is missing: names and times are too
+// then, and nothing else in the table tells. SYNs, their answers and RSTs alone prove
+// nothing: that is what a scan, or one that was forged in somebody's name, looks like.
+func (s *Summary) writeOneDirection(b *strings.Builder) {
+	var all ClassSummary
+	for i := range s.Classes {
+		c := &s.Classes[i]
+		all.Attempts, all.OneSided = all.Attempts+c.Attempts, all.OneSided+c.OneSided
+		all.UplinkPackets, all.DownlinkPackets = all.UplinkPackets+c.UplinkPackets, all.DownlinkPackets+c.DownlinkPackets
+		all.SYN, all.SYNACK, all.RST = all.SYN+c.SYN, all.SYNACK+c.SYNACK, all.RST+c.RST
+	}
+	switch {
+	case all.UplinkPackets+all.DownlinkPackets <= all.SYN+all.SYNACK+all.RST:
+	case all.DownlinkPackets == 0:
+		b.WriteString("one direction only: nothing that servers sent is here, so no round-trip times and hardly any names; give the other file, or mirror both directions\n")
+	case all.UplinkPackets == 0:
+		b.WriteString("one direction only: nothing that subscribers sent is here, so no connection attempts and no names from ClientHellos; give the other file, or mirror both directions\n")
+	case all.OneSided*oneInSoMany > all.Attempts:
+		fmt.Fprintf(b, "part of one direction is missing: %d of %s went on with nothing seen of the other end; look whether both mirror ports deliver\n",
+			all.OneSided, plural(all.Attempts, "connection attempt"))
+	}
 }
 
 // mostAPNs is how many access points the table names.

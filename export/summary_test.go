@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/nametap/nametap/capture/decode"
+	"github.com/nametap/nametap/flows"
 	"github.com/nametap/nametap/probe"
 )
 
@@ -48,6 +49,42 @@ func TestSummarySaysWhyNothing(t *testing.T) {
 		}
 		if strings.Contains(b.String(), "app/class") {
 			t.Errorf("%s: a table of nothing\n%s", test.what, b.String())
+		}
+	}
+}
+
+// TestSummarySaysOneDirection: that the other end was not seen is said, and only
+// where it was there to be seen.
+func TestSummarySaysOneDirection(t *testing.T) {
+	const one, part = "one direction only: nothing that ", "part of one direction is missing: "
+	tests := []struct {
+		what                       string
+		up, down, syn, synACK, rst uint64
+		attempts, oneSided         uint64
+		want                       string
+	}{
+		{"both", 40, 30, 4, 4, 0, 4, 0, ""},
+		{"uplink", 40, 0, 4, 0, 1, 4, 4, one + "servers sent"},
+		{"uplink in mid-stream", 40, 0, 0, 0, 0, 0, 0, one + "servers sent"},
+		{"downlink", 0, 30, 0, 4, 1, 0, 0, one + "subscribers sent"},
+		{"nobody answers", 12, 0, 12, 0, 0, 4, 0, ""},
+		{"a scan that is given up", 5, 0, 4, 0, 1, 4, 0, ""},
+		{"answers to forged SYNs", 0, 12, 0, 9, 3, 0, 0, ""},
+		{"a part", 40, 20, 10, 7, 0, 10, 3, part + "3 of 10 connection attempts"},
+		{"few", 40, 28, 10, 8, 0, 10, 2, ""},
+	}
+	for _, test := range tests {
+		c := probe.ClassSnapshot{}
+		c.Opened, c.Attempts, c.OneSided = 10, test.attempts, test.oneSided
+		c.Packets[flows.Up], c.Packets[flows.Down] = test.up, test.down
+		c.SYN, c.SYNACK, c.RST = test.syn, test.synACK, test.rst
+		var b strings.Builder
+		if err := Summarize(&probe.Snapshot{Classes: []probe.ClassSnapshot{c}}, 1, false).WriteTable(&b); err != nil {
+			t.Fatal(err)
+		}
+		said := strings.Contains(b.String(), one) || strings.Contains(b.String(), part)
+		if said != (test.want != "") || !strings.Contains(b.String(), test.want) {
+			t.Errorf("%s: %s", test.what, b.String())
 		}
 	}
 }
