@@ -23,6 +23,9 @@ type Config struct {
 	// Features are what was compiled in, from a closed list.
 	Version, Commit, GoVersion string
 	Features                   []string
+	// Loaded is when the configuration was loaded at the start; zero where
+	// there is none to speak of.
+	Loaded time.Time
 	// Interfaces are those that will be captured from. They are on the page,
 	// at 0, before the source tells of them.
 	Interfaces []string
@@ -70,9 +73,9 @@ type reload struct {
 // nil, and what it returned is not changed any more.
 //
 // An engine exists only with rules that could be read: until Reloaded says
-// otherwise the last reload counts as successful, at an unknown time.
+// otherwise the start counts as a successful reload.
 func New(snapshot func() *probe.Snapshot, cfg Config) *Collector {
-	c := &Collector{cfg: cfg, snapshot: snapshot, reload: reload{ok: true}}
+	c := &Collector{cfg: cfg, snapshot: snapshot, reload: reload{ok: true, at: cfg.Loaded, success: cfg.Loaded}}
 	for s := range sections {
 		for f := range sections[s].families {
 			family := &sections[s].families[f]
@@ -82,8 +85,7 @@ func New(snapshot func() *probe.Snapshot, cfg Config) *Collector {
 	return c
 }
 
-// Reloaded notes an attempt to load the configuration and whether it went well.
-// It is meant to be called once at the start, too.
+// Reloaded notes an attempt to load the configuration anew and whether it went well.
 func (c *Collector) Reloaded(ok bool, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -608,12 +608,12 @@ var sections = []section{
 		},
 		{
 			name: "config_last_reload_timestamp_seconds", kind: gauge,
-			help: "When the last attempt to load the configuration was made, successful or not.",
+			help: "When the last attempt to load the configuration was made, at the start or by a reload, successful or not.",
 			emit: func(e *emitter, _ *probe.Snapshot) { e.timestamp(e.reload.at) },
 		},
 		{
 			name: "config_last_reload_success_timestamp_seconds", kind: gauge,
-			help: "When the configuration in force was loaded.",
+			help: "When the configuration in force was loaded, at the start or by a reload.",
 			emit: func(e *emitter, _ *probe.Snapshot) { e.timestamp(e.reload.success) },
 		},
 	}},

@@ -35,6 +35,7 @@ var update = flag.Bool("update", false, "write the golden files and docs/metrics
 var testConfig = Config{
 	Version: "v1.2.3", Commit: "0123456789abcdef", GoVersion: "go1.26.0",
 	Features: []string{"afpacket", "libpcap"}, Interfaces: []string{"eth0", "eth1"},
+	Loaded: time.Unix(50, 0),
 }
 
 // fixed returns a collector whose engine always says s.
@@ -347,6 +348,7 @@ func zeroValues(t *testing.T, f *dto.MetricFamily) {
 	t.Helper()
 	switch f.GetName() {
 	case "nametap_build_info", "nametap_config_last_reload_successful",
+		"nametap_config_last_reload_timestamp_seconds", "nametap_config_last_reload_success_timestamp_seconds",
 		"nametap_flow_table_entries_limit", "nametap_dnsmap_entries_limit",
 		"nametap_capture_workers", "nametap_capture_fanout_info", "nametap_gtp_sessions_limit", "nametap_subscriber_classes_limit":
 		return
@@ -494,8 +496,9 @@ func TestReload(t *testing.T) {
 		ok, last float64
 		success  float64
 	}{
-		{"before the first", func(*Collector) {}, 1, 0, 0},
+		{"at the start", func(*Collector) {}, 1, 50, 50},
 		{"loaded", func(c *Collector) { c.Reloaded(true, at(100)) }, 1, 100, 100},
+		{"failed at once", func(c *Collector) { c.Reloaded(false, at(100)) }, 0, 100, 50},
 		{"then failed", func(c *Collector) { c.Reloaded(true, at(100)); c.Reloaded(false, at(200)) }, 0, 200, 100},
 		{"then mended", func(c *Collector) { c.Reloaded(false, at(200)); c.Reloaded(true, at(300)) }, 1, 300, 300},
 	}

@@ -101,7 +101,7 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	source := demo.NewSource(g, d.speed, d.skip)
 	b := readBuildInfo()
 	collector := metrics.New(engine.Snapshot, metrics.Config{
-		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: source.Interfaces(),
+		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Loaded: time.Now(), Interfaces: source.Interfaces(),
 		Status: d.watcher.Status, Forecasts: d.outlook.Classes, Lost: journals{d.events}.lost,
 	})
 	if d.skip > 0 {

@@ -255,7 +255,7 @@ func (d *daemon) say(workers int, fanout capture.FanoutInfo, log *slog.Logger) {
 func (d *daemon) serve(ctx context.Context, engines *probe.Workers, sources []capture.Source, fanout capture.FanoutInfo, log *slog.Logger) error {
 	b := readBuildInfo()
 	collector := metrics.New(engines.Snapshot, metrics.Config{
-		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Interfaces: d.interfaces,
+		Version: b.version, Commit: b.commit, GoVersion: b.goVersion, Features: b.features, Loaded: time.Now(), Interfaces: d.interfaces,
 		Workers: len(sources), Fanout: fanout, Status: d.watcher.Status, Forecasts: d.outlook.Classes, Lost: d.files().lost,
 	})
 	reload := func() error { return d.reload(engines, collector, log) }
