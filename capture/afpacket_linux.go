@@ -228,16 +228,19 @@ func linkOf(hardware uint16) (link decode.Link, noLink, ok bool) {
 
 // state returns the interface's index, whether it is up, and whether it runs: it is
 // up and has a carrier (netdevice(7)), in the network namespace of the socket.
-func (r *ring) state() (index int, up, runs bool, err error) {
-	request, err := unix.NewIfreq(r.name)
+func (r *ring) state() (index int, up, runs bool, err error) { return stateOf(r.fd, r.name) }
+
+// stateOf asks through a socket of a family that knows of interfaces.
+func stateOf(fd int, name string) (index int, up, runs bool, err error) {
+	request, err := unix.NewIfreq(name)
 	if err != nil {
 		return 0, false, false, fmt.Errorf("%w: the name of an interface has 1 to 15 bytes", err)
 	}
-	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFINDEX, request); err != nil {
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
 		return 0, false, false, err
 	}
 	index = int(request.Uint32())
-	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFFLAGS, request); err != nil {
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request); err != nil {
 		return 0, false, false, err
 	}
 	flags := request.Uint16()

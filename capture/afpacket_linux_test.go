@@ -288,6 +288,23 @@ func untilRebound(t *testing.T, s Source, rebinds uint64) {
 	t.Fatalf("not bound again: %+v", s.Stats().Interfaces[0])
 }
 
+// untilDown calls Next until stats say that the first interface is down, or not, or
+// it has waited long enough.
+func untilDown(t *testing.T, s Source, down bool) {
+	t.Helper()
+	var b Batch
+	for range mostIdle {
+		if s.Stats().Interfaces[0].Down == down {
+			return
+		}
+		if err := s.Next(&b); err != nil {
+			t.Fatal(err)
+		}
+		s.Release(&b)
+	}
+	t.Fatalf("down is not %v: %+v", down, s.Stats().Interfaces[0])
+}
+
 // idle calls Next a few times: more than what it takes to look at interfaces.
 func idle(t *testing.T, s Source) {
 	t.Helper()
@@ -307,9 +324,11 @@ func TestLiveDownAndUp(t *testing.T) {
 	s := openLive(t, LiveConfig{Interfaces: []string{"tap0"}, Promiscuous: true}) // still down
 	look := func(uint32, Frame) {}
 	idle(t, s)
+	untilDown(t, s, true)
 	ip(t, "link set tap0 up")
 	connect(t, s, 0, "far0").send(10, 100)
 	receive(t, s, 10, look)
+	untilDown(t, s, false)
 
 	ip(t, "link set tap0 down")
 	idle(t, s)
@@ -321,11 +340,13 @@ func TestLiveDownAndUp(t *testing.T) {
 		ip(t, "link del tap0")
 		if again == 0 {
 			idle(t, s) // once with a look in between, once without
+			untilDown(t, s, true)
 		}
 		veth(t, "tap0", "far0")
 		untilRebound(t, s, again+1)
 		connect(t, s, 0, "far0").send(30, 100)
 		receive(t, s, 30, look)
+		untilDown(t, s, false)
 	}
 	out, err := exec.Command("ip", "-d", "link", "show", "tap0").Output()
 	if err != nil || !strings.Contains(string(out), "promiscuity 1") {

@@ -119,7 +119,8 @@ var dropReasonNames = [DropReasons]string{
 // String returns the reason's name in metrics.
 func (r DropReason) String() string { return dropReasonNames[r] }
 
-// InterfaceStats are one interface's counters. None ever goes down.
+// InterfaceStats are one interface's counters, of which none ever goes down, and how
+// it stands.
 type InterfaceStats struct {
 	Name string
 	// Path is how a live source's frames get from the card to us; empty for
@@ -134,9 +135,12 @@ type InterfaceStats struct {
 	Freezes uint64
 	// Rebinds is how often the interface came back as a new one.
 	Rebinds uint64
+	// Down says that the interface is down, has no carrier or is not there: nothing
+	// is captured from it until it comes back. It is looked at a few times a second.
+	Down bool
 }
 
-// Stats are a Source's counters. None ever goes down.
+// Stats are a Source's counters, of which none ever goes down.
 type Stats struct {
 	// Interfaces in the order of Source.Interfaces.
 	Interfaces []InterfaceStats

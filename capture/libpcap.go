@@ -219,6 +219,7 @@ func (r *libpcapReader) reopen() *pcap.Handle {
 	case <-r.source.end:
 		return nil
 	default:
+		r.link(true)
 		r.config.tell(r.name, LinkDown)
 	}
 	ticks := time.NewTicker(reopenEvery)
@@ -234,10 +235,19 @@ func (r *libpcapReader) reopen() *pcap.Handle {
 			c.mu.Lock()
 			c.stats.Interfaces[r.index].Rebinds++
 			c.mu.Unlock()
+			r.link(false)
 			r.config.tell(r.name, LinkRebound)
 			return h
 		}
 	}
+}
+
+// link notes whether the interface is down.
+func (r *libpcapReader) link(down bool) {
+	c := &r.source.stats
+	c.mu.Lock()
+	c.stats.Interfaces[r.index].Down = down
+	c.mu.Unlock()
 }
 
 // Next fills b with what one interface has delivered; see Source.

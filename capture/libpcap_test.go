@@ -149,10 +149,11 @@ func TestLiveLibpcapReopen(t *testing.T) {
 	connect(t, s, 0, far).send(20, 100)
 	receive(t, s, 20, look)
 	ip(t, "link del "+tap)
-	idle(t, s)
+	untilDown(t, s, true)
 	before := s.Stats().Interfaces[0].Rebinds
 	veth(t, tap, far)
 	untilRebound(t, s, before+1)
+	untilDown(t, s, false)
 	connect(t, s, 0, far).send(30, 100)
 	receive(t, s, 30, look)
 	for range before + 1 {

@@ -43,7 +43,7 @@ type tap struct {
 	signals *ring
 	// ailing says that the interface is down or gone, as far as we know.
 	ailing  bool
-	down    bool // somebody was told that it is
+	down    atomic.Bool // somebody was told that it is
 	rebinds atomic.Uint64
 
 	mu     sync.Mutex // guards losses
@@ -281,8 +281,8 @@ func (t *taps) look(i int) {
 	p.ailing = p.ailing || failed
 	r := p.rings[0]
 	index, up, runs, err := r.state()
-	if !p.down && (failed || err != nil || !runs) {
-		p.down = true
+	if !p.down.Load() && (failed || err != nil || !runs) {
+		p.down.Store(true)
 		t.config.tell(p.name, LinkDown)
 	}
 	if err != nil {
@@ -291,8 +291,8 @@ func (t *taps) look(i int) {
 	if p.ailing {
 		t.heal(i, index, up)
 	}
-	if p.down && runs && !p.ailing {
-		p.down = false
+	if p.down.Load() && runs && !p.ailing {
+		p.down.Store(false)
 		t.config.tell(p.name, LinkUp)
 	}
 }
@@ -377,7 +377,7 @@ func (p *tap) add(s *InterfaceStats, alive bool) {
 		p.losses.look(p.name)
 	}
 	s.Drops[DropInterface] = p.losses.sum
-	s.Rebinds = p.rebinds.Load()
+	s.Rebinds, s.Down = p.rebinds.Load(), p.down.Load()
 }
 
 // losses are what a card and its driver have lost since the beginning, over all

@@ -309,6 +309,9 @@ func TestWorkersDownAndUp(t *testing.T) {
 	checkWorkers(t, sources, connectWorkers(t, sources), nil)
 	ip(t, "link set tap0 down")
 	idle(t, sources[1])
+	if !sources[0].Stats().Interfaces[0].Down || sources[0].Stats().Interfaces[1].Down {
+		t.Errorf("tap0 alone is down: %+v", sources[0].Stats().Interfaces)
+	}
 	ip(t, "link set tap0 up")
 	checkWorkers(t, sources, connectWorkers(t, sources), nil)
 	for again := range uint64(2) {
@@ -319,6 +322,7 @@ func TestWorkersDownAndUp(t *testing.T) {
 		veth(t, "tap0", "far0")
 		untilRebound(t, sources[0], again+1)
 		checkWorkers(t, sources, connectWorkers(t, sources), nil)
+		untilDown(t, sources[0], false)
 	}
 	if n := sources[1].Stats().Interfaces[0].Rebinds; n != 0 {
 		t.Errorf("a second worker counts %d rebinds as well", n)

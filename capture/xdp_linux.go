@@ -59,6 +59,8 @@ type xdpPort struct {
 	packets, bytes *atomic.Uint64
 	// gone says that the interface was taken away, as far as we know.
 	gone bool
+	// down says that it is that, or down, or has no carrier.
+	down bool
 	// dropped are the sockets' losses, before those of earlier ports of the
 	// name.
 	dropped, before uint64
@@ -303,7 +305,20 @@ func (s *xdpLive) tend() {
 		if s.ports[i].gone {
 			s.follow(i)
 		}
+		s.ports[i].down = s.ports[i].gone || !runs(s.config.Interfaces[i])
 	}
+}
+
+// runs reports whether an interface is up and has a carrier. An AF_XDP socket cannot
+// be asked.
+func runs(name string) bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return true // not known to be down
+	}
+	defer func() { _ = unix.Close(fd) }() // only asked
+	_, _, runs, err := stateOf(fd, name)
+	return err == nil && runs
 }
 
 // follow takes over the interface that has the name of one that is gone, if
@@ -353,7 +368,7 @@ func (p *xdpPort) stats(name string, alive bool) InterfaceStats {
 		p.losses.look(name)
 	}
 	s := InterfaceStats{
-		Name: name, Path: p.Mode.String(), Packets: p.packets.Load(), Bytes: p.bytes.Load(), Rebinds: p.rebinds,
+		Name: name, Path: p.Mode.String(), Packets: p.packets.Load(), Bytes: p.bytes.Load(), Rebinds: p.rebinds, Down: p.down,
 	}
 	s.Drops[DropRingFull] = p.dropped
 	s.Drops[DropInterface] = p.losses.sum

@@ -154,8 +154,9 @@ func TestXDPDownAndUp(t *testing.T) {
 	s.config.Notify = func(_ string, change LinkChange) { told = append(told, change) }
 	connect(t, s, 0, "far0")
 	ip(t, "link set tap0 down")
-	idle(t, s)
+	untilDown(t, s, true)
 	ip(t, "link set tap0 up")
+	untilDown(t, s, false)
 	connect(t, s, 0, "far0").send(10, 100)
 	var kept Batch
 	for len(kept.Frames) < 10 { // a batch with frames of the old interface
@@ -166,8 +167,10 @@ func TestXDPDownAndUp(t *testing.T) {
 	}
 	for again := range uint64(2) {
 		ip(t, "link del tap0")
+		untilDown(t, s, true)
 		veth(t, "tap0", "far0")
 		untilRebound(t, s, again+1)
+		untilDown(t, s, false)
 		connect(t, s, 0, "far0").send(30, 100)
 		receive(t, s, 30, func(uint32, Frame) {})
 	}

@@ -197,6 +197,7 @@ func interfaces(known []string, stats []capture.InterfaceStats) []capture.Interf
 		to.Bytes += s.Bytes
 		to.Freezes += s.Freezes
 		to.Rebinds += s.Rebinds
+		to.Down = to.Down || s.Down
 		for r, n := range s.Drops {
 			to.Drops[r] += n
 		}

@@ -320,6 +320,15 @@ var sections = []section{
 			func(i *capture.InterfaceStats) uint64 { return i.Freezes }),
 		interfaceTotal("capture_rebinds_total", "Times the interface came back as a new one.",
 			func(i *capture.InterfaceStats) uint64 { return i.Rebinds }),
+		{
+			name: "capture_interface_up", kind: gauge, labels: []string{"interface"},
+			help: "Whether the interface is there, up and has a carrier, so that it is captured from: 1 or 0.",
+			emit: func(e *emitter, _ *probe.Snapshot) {
+				for i := range e.interfaces {
+					e.truth(!e.interfaces[i].Down, e.interfaces[i].Name)
+				}
+			},
+		},
 		total("capture_filtered_packets_total", "Frames that the filter expression took out, where the capture counts them.",
 			func(s *probe.Snapshot) uint64 { return s.Source.Filtered }),
 		total("capture_wild_times_total", "Frames whose time stood alone among its neighbours and was replaced.",

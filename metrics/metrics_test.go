@@ -350,7 +350,7 @@ func zeroValues(t *testing.T, f *dto.MetricFamily) {
 	case "nametap_build_info", "nametap_config_last_reload_successful",
 		"nametap_config_last_reload_timestamp_seconds", "nametap_config_last_reload_success_timestamp_seconds",
 		"nametap_flow_table_entries_limit", "nametap_dnsmap_entries_limit",
-		"nametap_capture_workers", "nametap_capture_fanout_info", "nametap_gtp_sessions_limit", "nametap_subscriber_classes_limit":
+		"nametap_capture_interface_up", "nametap_capture_workers", "nametap_capture_fanout_info", "nametap_gtp_sessions_limit", "nametap_subscriber_classes_limit":
 		return
 	}
 	for _, m := range f.Metric {
@@ -625,6 +625,18 @@ func BenchmarkGather(b *testing.B) {
 	for b.Loop() {
 		if _, err := r.Gather(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestInterfaceDown: an interface is up unless its source knows better.
+func TestInterfaceDown(t *testing.T) {
+	s := zero("other/other")
+	s.Source.Interfaces = []capture.InterfaceStats{{Name: "eth1", Down: true}}
+	got := samples(t, gather(t, fixed(s)))
+	for name, want := range map[string]float64{"eth0": 1, "eth1": 0} {
+		if v, ok := got["nametap_capture_interface_up,interface="+name]; !ok || v != want {
+			t.Errorf("%s: %g, want %g (%v)", name, v, want, ok)
 		}
 	}
 }

@@ -305,6 +305,7 @@ func (s *Snapshot) mergeSource(o *capture.Stats) {
 		addAll(to.Drops[:], from.Drops[:])
 		to.Freezes += from.Freezes
 		to.Rebinds += from.Rebinds
+		to.Down = to.Down || from.Down
 	}
 }
 

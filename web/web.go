@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,9 @@ type Config struct {
 	// Profiling serves /debug/pprof/ as well: who may look there learns what
 	// the process does and holds.
 	Profiling bool
+	// Down names the interfaces that are down or gone, for /readyz; nil where
+	// there are none that could be.
+	Down func() []string
 	// Reload reads the rules anew; nil refuses.
 	Reload func() error
 	Logger *slog.Logger
@@ -126,7 +130,8 @@ func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
 // Addr is where the server listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// SetReady says whether /readyz answers that packets are being worked.
+// SetReady says whether /readyz answers that packets are being worked, as long as no
+// interface is down.
 func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 
 // Shutdown ends the server, letting requests that are under way finish.
@@ -171,6 +176,12 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	if !s.ready.Load() {
 		answer(w, http.StatusServiceUnavailable, "not capturing")
 		return
+	}
+	if s.cfg.Down != nil {
+		if down := s.cfg.Down(); len(down) > 0 {
+			answer(w, http.StatusServiceUnavailable, "not capturing from "+strings.Join(down, ", ")+": down, without a carrier or gone")
+			return
+		}
 	}
 	source := watch.Live
 	if s.cfg.Watch != nil {

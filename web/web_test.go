@@ -343,6 +343,36 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestReady: ready is who captures, from all interfaces.
+func TestReady(t *testing.T) {
+	var gone []string
+	s := &Server{cfg: Config{Metrics: http.NotFoundHandler(), Down: func() []string { return gone }}}
+	tests := []struct {
+		captures bool
+		gone     []string
+		status   int
+		says     string
+	}{
+		{false, nil, 503, "not capturing\n"},
+		{true, nil, 200, "capturing\n"},
+		{true, []string{"eth1"}, 503, "not capturing from eth1: down, without a carrier or gone\n"},
+		{true, []string{"eth1", "eth2"}, 503, "not capturing from eth1, eth2: down, without a carrier or gone\n"},
+		{false, []string{"eth1"}, 503, "not capturing\n"},
+	}
+	for _, tt := range tests {
+		gone = tt.gone
+		s.SetReady(tt.captures)
+		if rec := get(t, s.routes(), "/readyz"); rec.Code != tt.status || rec.Body.String() != tt.says {
+			t.Errorf("%v, %v: %d %q", tt.captures, tt.gone, rec.Code, rec.Body.String())
+		}
+	}
+	bare := &Server{cfg: Config{Metrics: http.NotFoundHandler()}}
+	bare.SetReady(true)
+	if rec := get(t, bare.routes(), "/readyz"); rec.Code != 200 {
+		t.Errorf("with nothing that could be down: %d", rec.Code)
+	}
+}
+
 // keys collects the keys of JSON, however deep.
 func keys(v any, into map[string]bool) {
 	switch v := v.(type) {

@@ -35,7 +35,8 @@ func newRun() *cobra.Command {
   /api/v1/    the same as JSON
   /metrics    for Prometheus
   /healthz    200 as long as the process lives
-  /readyz     200 while packets are captured
+  /readyz     200 while packets are captured; 503 while an interface is down,
+              has no carrier or is gone, and says which
   /-/reload   POST: read the rules and the pseudonym key anew, both or, where
               one is bad, neither, and reopen the files that are appended to
               (SIGHUP does the same)
@@ -261,7 +262,7 @@ func (d *daemon) serve(ctx context.Context, engines *probe.Workers, sources []ca
 	reload := func() error { return d.reload(engines, collector, log) }
 	server, err := web.Start(web.Config{
 		Listen: d.listen, ConfigFile: d.webConfig, Metrics: metrics.Handler(collector, log), Watch: d.watcher, Forecasts: d.outlook.Classes,
-		Profiling: d.pprof, Reload: reload, Logger: log,
+		Profiling: d.pprof, Down: func() []string { return down(sources[0]) }, Reload: reload, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -291,6 +292,17 @@ func (d *daemon) serve(ctx context.Context, engines *probe.Workers, sources []ca
 	stopping, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return oneLine(err, server.Shutdown(stopping))
+}
+
+// down names the interfaces from which nothing is captured now. All sources have the
+// same ones, and the first knows how they stand.
+func down(source capture.Source) (names []string) {
+	for _, i := range source.Stats().Interfaces {
+		if i.Down {
+			names = append(names, i.Name)
+		}
+	}
+	return names
 }
 
 // notices returns what is told of interfaces, and logs it. It does not wait: who
