@@ -13,7 +13,6 @@ import (
 // named is a file, and the flag that names it; none for an argument.
 type named struct {
 	flag, path string
-	capture    bool // it is to hold a capture, and may replace one
 }
 
 func arguments(paths []string) []named {
@@ -34,7 +33,8 @@ func (n *named) String() string {
 // checkOutputs makes sure, before anything is opened for writing, that no output
 // of a command is one of its inputs or another output, under whatever name, and
 // that none takes the place of a capture: that is what becomes of a trace whose
-// output was forgotten. Files without a path are not there.
+// output was forgotten, and no tap gives the same again. Files without a path are
+// not there.
 func checkOutputs(outputs, inputs []named) error {
 	for i := range outputs {
 		out := &outputs[i]
@@ -51,7 +51,7 @@ func checkOutputs(outputs, inputs []named) error {
 				return usagef("%s and %s are the same file: choose one of its own for each", other, out)
 			}
 		}
-		if info, err := os.Stat(out.path); err == nil && info.Mode().IsRegular() && !out.capture && capture.IsCapture(out.path) {
+		if info, err := os.Stat(out.path); err == nil && info.Mode().IsRegular() && capture.IsCapture(out.path) {
 			return usagef("%s is a capture, which would be lost: remove it if it is to go, or choose another file", out)
 		}
 	}

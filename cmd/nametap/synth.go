@@ -37,7 +37,7 @@ func traceOutputs(trace, truth string, options synth.TraceOptions) []named {
 	list := []named{{flag: "--truth", path: truth}}
 	if trace != "" {
 		for _, path := range synth.TracePaths(trace, options) {
-			list = append(list, named{flag: "--output", path: path, capture: true})
+			list = append(list, named{flag: "--output", path: path})
 		}
 	}
 	return list
@@ -65,7 +65,8 @@ func newSynth() *cobra.Command {
 losses and habits of their phones, as a tap in the core would see them, and
 writes the frames as pcap or pcapng (zstd or gzip by name). The truth is what
 the simulation did: a flow record of each connection, never computed by the
-analyser. "synth score" holds the one against the other.
+analyser. "synth score" holds the one against the other. A capture that is there
+already is not written over.
 
 Scenarios are YAML; the built-in ones are a start for one's own.`,
 		Example: `  nametap synth --scenario busy-hour --seed 7 -o busy.pcap.zst --truth busy.jsonl
