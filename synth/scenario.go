@@ -284,7 +284,11 @@ func LoadScenario(nameOrFile string) (*Scenario, error) {
 // plainWord is what a scenario may call things that end up in records.
 var plainWord = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,60}$`)
 
-var yamlNoise = regexp.MustCompile(`field (\S+) not found in type \S+`)
+// What the YAML library says in the terms of Go.
+var (
+	yamlUnknown   = regexp.MustCompile(`field (\S+) not found in type \S+`)
+	yamlMisplaced = regexp.MustCompile("cannot unmarshal \\S+ (`.*`) into \\S+")
+)
 
 // ParseScenario reads a scenario from YAML. name is for errors.
 func ParseScenario(name string, b []byte) (*Scenario, error) {
@@ -297,7 +301,8 @@ func ParseScenario(name string, b []byte) (*Scenario, error) {
 		if errors.As(err, &te) {
 			text = te.Errors[0]
 		}
-		text = yamlNoise.ReplaceAllString(strings.TrimPrefix(text, "yaml: "), `unknown key "$1"`)
+		text = yamlUnknown.ReplaceAllString(strings.TrimPrefix(text, "yaml: "), `unknown key "$1"`)
+		text = yamlMisplaced.ReplaceAllString(text, "$1 cannot stand there; nametap synth show NAME prints a scenario of every key")
 		return nil, fmt.Errorf("scenario %s: %s", name, strings.ReplaceAll(text, "\n", " "))
 	}
 	var root yaml.Node

@@ -477,6 +477,7 @@ func TestScenarioErrors(t *testing.T) {
 		{"- os: ios", `- os: "i\"os"`, `line \d+: devices.1.os: must be of`},
 		{"tap: {}", "tap: {loss: 2}", `line \d+: tap.loss`},
 		{"tap: {}", "tap: {", `line \d+`},
+		{"tap: {}", "tap: hello", "line \\d+: `hello` cannot stand there; nametap synth show NAME prints a scenario of every key$"},
 		{"tap: {}", "outage: {app: whatsapp, duration: 1h, ladder: [nothing], wait_min: 1m, wait_max: 2m, surge: 1}", `line \d+: outage.ladder.0: "nothing" is no service's id and port`},
 	} {
 		text := strings.Replace(string(good), c.old, c.new, 1)

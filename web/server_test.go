@@ -133,6 +133,9 @@ func TestTLSAndPassword(t *testing.T) {
 		defer resp.Body.Close()
 		return resp.StatusCode
 	}
+	if want := "https://" + s.Addr() + "/"; s.URL() != want {
+		t.Errorf("the page is at %s, want %s", s.URL(), want)
+	}
 	for _, path := range []string{"/", "/healthz", "/metrics", "/api/v1/summary", "/api/v1/stream", "/assets/style.css", "/debug/pprof/"} {
 		for _, password := range []string{"", "wrong"} {
 			if got := ask(path, password); got != http.StatusUnauthorized {
@@ -289,9 +292,36 @@ func TestAllAddressesAreSaid(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := log.String()
+		if _, port, _ := net.SplitHostPort(s.Addr()); want == 1 && s.URL() != "http://localhost:"+port+"/" || want == 0 && s.URL() != "http://"+s.Addr()+"/" {
+			t.Errorf("%s: the page is at %s", listen, s.URL())
+		}
 		stop(t, s)
 		if n := strings.Count(text, "all addresses of this machine"); n != want || strings.Count(text, "\n") != want {
 			t.Errorf("%s: the log says\n%s", listen, text)
+		}
+	}
+}
+
+// TestBadConfigIsOneLine: which says where, and nothing of Go's types.
+func TestBadConfigIsOneLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "web.yml")
+	for text, want := range map[string]string{
+		"\nfoo: 1\nbar: 2\n":                path + `:2: not a valid web configuration: unknown key "foo"`,
+		"hello":                             path + `:1: not a valid web configuration: "hello" cannot stand there`,
+		"a: [\n":                            path + ":1: not a valid web configuration: did not find expected node content",
+		"tls_server_config: {cert_file: x}": path + ": not a valid web configuration: missing one of key or key_file",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg := newFeed().config()
+		cfg.ConfigFile = path
+		s, err := Start(cfg)
+		if err == nil {
+			stop(t, s)
+		}
+		if err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
 }

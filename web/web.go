@@ -13,11 +13,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/nametap/nametap/analysis/forecast/live"
 	"github.com/nametap/nametap/watch"
@@ -54,6 +58,7 @@ type Server struct {
 	cfg      Config
 	listener net.Listener
 	http     *http.Server
+	tls      bool
 	ready    atomic.Bool
 	done     chan error
 
@@ -84,7 +89,11 @@ func Start(cfg Config) (*Server, error) { return start(cfg, usual) }
 
 func start(cfg Config, limits bounds) (*Server, error) {
 	if err := toolkit.Validate(cfg.ConfigFile); err != nil {
-		return nil, fmt.Errorf("%s: not a valid web configuration: %w", cfg.ConfigFile, err)
+		return nil, invalid(cfg.ConfigFile, err)
+	}
+	tls, err := encrypts(cfg.ConfigFile)
+	if err != nil {
+		return nil, invalid(cfg.ConfigFile, err)
 	}
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
@@ -98,7 +107,7 @@ func start(cfg Config, limits bounds) (*Server, error) {
 		cfg.Logger.Log(context.Background(), level, "HTTP is served on all addresses of this machine", "listen", cfg.Listen, "web_config", cfg.ConfigFile)
 	}
 	s := &Server{
-		cfg: cfg, listener: listener, done: make(chan error, 1),
+		cfg: cfg, listener: listener, tls: tls, done: make(chan error, 1),
 		bounds: limits, listeners: make(chan struct{}, mostListeners), ending: make(chan struct{}),
 	}
 	s.http = &http.Server{
@@ -129,6 +138,52 @@ func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Addr is where the server listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// URL is the page's address, for somebody on this machine: one that listens on all
+// addresses has none of its own.
+func (s *Server) URL() string {
+	scheme, at := "http", s.Addr()
+	if s.tls {
+		scheme = "https"
+	}
+	if tcp, ok := s.listener.Addr().(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		at = net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return scheme + "://" + at + "/"
+}
+
+// encrypts reports whether a web configuration, which is valid, asks for TLS.
+func encrypts(path string) (bool, error) {
+	if path == "" {
+		return false, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	var c toolkit.Config
+	err = yaml.Unmarshal(text, &c)
+	return c.TLSConfig.IsEnabled(), err
+}
+
+// yamlProblem is what the YAML library says of a value that does not fit, in the terms
+// of Go.
+var yamlProblem = regexp.MustCompile("(?s)^yaml: (?:unmarshal errors:\\s*)?line (\\d+): (?:field (\\S+) not found in type \\S+|cannot unmarshal \\S+ `(.*?)` into \\S+|([^\n]*))")
+
+// invalid says what is wrong with a web configuration, in one line.
+func invalid(path string, err error) error {
+	const what = "not a valid web configuration"
+	m := yamlProblem.FindStringSubmatch(err.Error())
+	switch {
+	case m == nil:
+		return fmt.Errorf("%s: %s: %w", path, what, err)
+	case m[2] != "":
+		return fmt.Errorf("%s:%s: %s: unknown key %q", path, m[1], what, m[2])
+	case m[3] != "":
+		return fmt.Errorf("%s:%s: %s: %q cannot stand there", path, m[1], what, m[3])
+	}
+	return fmt.Errorf("%s:%s: %s: %s", path, m[1], what, m[4])
+}
 
 // SetReady says whether /readyz answers that packets are being worked, as long as no
 // interface is down.

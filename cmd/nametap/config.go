@@ -60,7 +60,12 @@ func readConfig(path string) (*yaml.Node, error) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, usageError{fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))}
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		var line int
+		if n, _ := fmt.Sscanf(text, "line %d:", &line); n == 1 {
+			_, text, _ = strings.Cut(text, ": ")
+		}
+		return nil, configError(path, max(line, 1), "not YAML from here on: %s", text)
 	}
 	if len(doc.Content) == 0 {
 		return nil, nil // an empty file says nothing
@@ -81,7 +86,7 @@ func applyKey(cmd *cobra.Command, path string, key, value *yaml.Node) error {
 		return configError(path, value.Line, "%s: %v", key.Value, err)
 	}
 	if err := cmd.Flags().Set(key.Value, text); err != nil {
-		return configError(path, value.Line, "%s: %v", key.Value, errors.Unwrap(err))
+		return configError(path, value.Line, "%s: %v", key.Value, inWords(errors.Unwrap(err)))
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -137,10 +138,34 @@ counts volume, connections, round-trip times and losses per class.
 	}
 	root.Version = version // else there is no --version
 	root.SetVersionTemplate(versionText())
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if text, cause := err.Error(), errors.Unwrap(err); cause != nil {
+			return usagef("%s%w", strings.TrimSuffix(text, cause.Error()), inWords(cause))
+		}
+		return usageError{err}
+	})
 	root.AddCommand(newRun(), newAnalyze(), newReport(), newAtlas(), newRules(), newSynth(), newDemo(), newVersion())
 	root.AddCommand(newPing(), newForecast(), newDetect(), newBench())
 	return root
+}
+
+// inWords is an error of a flag's value without the names of Go's functions.
+func inWords(err error) error {
+	var number *strconv.NumError
+	if !errors.As(err, &number) {
+		if text, ok := strings.CutPrefix(err.Error(), "time: "); ok {
+			return errors.New(text + "; write one such as 90s, 15m or 5h")
+		}
+		return err
+	}
+	what := map[string]string{
+		"Atoi": "a whole number", "ParseInt": "a whole number", "ParseUint": "a whole number from 0 on",
+		"ParseFloat": "a number", "ParseBool": "true or false",
+	}[number.Func]
+	if errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("%q is too large", number.Num)
+	}
+	return fmt.Errorf("%q is not %s", number.Num, what)
 }
 
 // exactly, atLeast and none are cobra's argument checks, as usage errors.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,6 +18,13 @@ func TestCommandLines(t *testing.T) {
 		{"doctor", exitUsage, `unknown command "doctor"`},
 		{"doctor --help", exitUsage, `unknown command "doctor"`},
 		{"rules nosuch --help", exitUsage, `unknown command "nosuch" of nametap rules`},
+		{"synth --seed foo", exitUsage, `invalid argument "foo" for "--seed" flag: "foo" is not a whole number from 0 on; see`},
+		{"synth --seed 99999999999999999999", exitUsage, `"99999999999999999999" is too large`},
+		{"analyze --shards x", exitUsage, `"x" is not a whole number;`},
+		{"analyze --vlan-scopes=x", exitUsage, `"x" is not true or false`},
+		{"analyze --dns-grace 10", exitUsage, `such as 90s, 15m or 5h`},
+		{"analyze --memory x", exitUsage, `"x" is no size such as 512M`},
+		{"forecast --horizons 1,x f", exitUsage, `"x" is not a whole number`},
 		{"bench nosuch", exitUsage, `unknown command "nosuch"`},
 		{"rules check --help", exitDone, "Compile a rules file"},
 		{"forecast --help", exitDone, "--where"},
@@ -30,6 +39,24 @@ func TestCommandLines(t *testing.T) {
 		status, out, errs := command(strings.Fields(test.args)...)
 		if status != test.status || !strings.Contains(out+errs, test.want) || status != exitDone && (out != "" || strings.Count(errs, "\n") != 1) {
 			t.Errorf("%s: %d %q, want %d %q\n%s", test.args, status, errs, test.status, test.want, out)
+		}
+	}
+}
+
+// TestBadConfig: a file of --config that is no YAML is told where it breaks.
+func TestBadConfig(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	for text, want := range map[string]string{
+		"interface: lo\nlisten: [\n":         ":2: not YAML from here on: ",
+		"\tinterface: lo\n":                  ":1: not YAML from here on: ",
+		"interface: lo\nfoo: 1\n":            `:2: unknown key "foo"`,
+		"interface: lo\n\nshards: several\n": `:3: shards: "several" is not a whole number`,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if status, out, errs := command("run", "--config", path); status != exitUsage || out != "" || !strings.HasPrefix(errs, "nametap: "+path+want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%q: %d %q, want %q", text, status, errs, want)
 		}
 	}
 }

@@ -282,7 +282,7 @@ func (d *daemon) serve(ctx context.Context, engines *probe.Workers, sources []ca
 		}
 	}()
 	t := engines.Snapshot().Tables
-	log.Info("capturing", "interfaces", d.interfaces, "page", "http://"+server.Addr()+"/", "memory", d.memory.String(),
+	log.Info("capturing", "interfaces", d.interfaces, "page", server.URL(), "memory", d.memory.String(),
 		"flows", t.FlowsCap, "dns_entries", t.EntriesCap, "subscriber_classes", t.SubscribersCap, "sessions", t.SessionsCap)
 	server.SetReady(true)
 	err = engines.Run(ctx, sources)
