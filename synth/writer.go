@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/nametap/nametap/internal/packed"
 )
 
 // TraceOptions say how frames are written.
@@ -59,7 +61,7 @@ func CreateTrace(path string, opt TraceOptions) (*TraceWriter, error) {
 			return nil, errors.Join(err, w.Close())
 		}
 		w.files = append(w.files, f)
-		f.ng = strings.HasSuffix(trimCompression(p), ".pcapng")
+		f.ng = strings.HasSuffix(packed.Bare(p), ".pcapng")
 		interfaces := []string{"uplink", "downlink"}
 		if opt.Split {
 			interfaces = interfaces[i : i+1]
@@ -79,13 +81,9 @@ func TracePaths(path string, opt TraceOptions) []string {
 	return []string{path}
 }
 
-func trimCompression(path string) string {
-	return strings.TrimSuffix(strings.TrimSuffix(path, ".zst"), ".gz")
-}
-
 // splitPath inserts a direction before the suffixes of a name.
 func splitPath(path, direction string) string {
-	bare := trimCompression(path)
+	bare := packed.Bare(path)
 	ext := filepath.Ext(bare)
 	return strings.TrimSuffix(bare, ext) + "." + direction + ext + path[len(bare):]
 }
@@ -107,24 +105,12 @@ func createFile(path string, stdout io.Writer) (*traceFile, error) {
 		w = file
 		f.closes = []io.Closer{file}
 	}
-	switch {
-	case strings.HasSuffix(path, ".zst"):
-		// One goroutine: the same bytes whatever the machine.
-		z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-		if err != nil {
-			return nil, errors.Join(err, f.close())
-		}
-		w = z
-		f.closes = append([]io.Closer{z}, f.closes...)
-	case strings.HasSuffix(path, ".gz"):
-		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
-		if err != nil {
-			return nil, errors.Join(err, f.close())
-		}
-		w = z
-		f.closes = append([]io.Closer{z}, f.closes...)
+	z, err := packed.Writer(path, w)
+	if err != nil {
+		return nil, errors.Join(err, f.close())
 	}
-	f.out = bufio.NewWriterSize(w, 256<<10)
+	f.closes = append([]io.Closer{z}, f.closes...)
+	f.out = bufio.NewWriterSize(z, 256<<10)
 	return f, nil
 }
 

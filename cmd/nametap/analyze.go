@@ -30,7 +30,8 @@ direction or one an interface, are merged by packet time.
 The summary goes to standard output. With --flows - the records go there
 instead, in the order of the flows' ends, or with --ping - its lines, and the
 summary, if --format asks for one, to standard error. Files of --flows and --ping
-are written anew; one that is a capture is not written over.
+are written anew, compressed where the name ends in .zst or .gz; one that is a
+capture is not written over.
 
 A damaged file is read as far as it goes: its results are printed, one line on
 standard error says where it broke, and the exit status is 1.`,

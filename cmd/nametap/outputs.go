@@ -5,9 +5,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/export"
+	"github.com/nametap/nametap/internal/packed"
 )
 
 // named is a file, and the flag that names it; none for an argument.
@@ -58,6 +60,27 @@ func checkOutputs(outputs, inputs []named) error {
 	return nil
 }
 
+// checkRecords refuses a name that says that flow records are CSV.
+func checkRecords(path string) error {
+	bare := packed.Bare(path)
+	if jsonl, ok := strings.CutSuffix(bare, ".csv"); ok {
+		return usagef("--flows %s: records are JSON Lines; name it %s.jsonl, and make CSV of it with jq -r '[.start, .name, .class] | @csv'", path, jsonl)
+	}
+	return nil
+}
+
+// checkJournals refuses names that say that what is appended to is compressed: lines
+// are there to be read as they come.
+func checkJournals(outputs []named) error {
+	for i := range outputs {
+		out := &outputs[i]
+		if suffix := packed.Suffix(out.path); suffix != "" {
+			return usagef("%s: a file that is appended to is not compressed; name it without %s, and compress what has been rotated away", out, suffix)
+		}
+	}
+	return nil
+}
+
 // same reports whether two paths lead to the same file, be it there already or
 // not. The standard files are what - means. Terminals, sockets and devices such as
 // /dev/null can be several things at once.
@@ -103,7 +126,7 @@ func whereTo(path string) string {
 	return filepath.Clean(path)
 }
 
-// result is a file that a command writes anew. What stood in it goes when the
+// result is a file that a command writes anew, compressed as its name says. What stood in it goes when the
 // first byte is written, or when the result turns out empty: until then nothing is
 // lost if the command fails.
 type result struct {
@@ -113,6 +136,7 @@ type result struct {
 	regular bool
 	heading []byte
 	begun   bool
+	packed  io.WriteCloser // compresses as the name says; nil before the first byte
 }
 
 // openResult opens the file that a flag names. perm is of one that is made, heading
@@ -141,7 +165,7 @@ func (r *result) Write(b []byte) (int, error) {
 	if err := r.begin(); err != nil {
 		return 0, err
 	}
-	return r.out.Write(b)
+	return r.packed.Write(b)
 }
 
 func (r *result) begin() error {
@@ -154,10 +178,14 @@ func (r *result) begin() error {
 			return err
 		}
 	}
+	var err error
+	if r.packed, err = packed.Writer(r.path, r.out); err != nil {
+		return err
+	}
 	if len(r.heading) == 0 {
 		return nil
 	}
-	_, err := r.out.Write(r.heading)
+	_, err = r.packed.Write(r.heading)
 	return err
 }
 
@@ -167,6 +195,9 @@ func (r *result) keep() { r.begun = true }
 // close ends the result. Closing standard output is left to the system.
 func (r *result) close() error {
 	err := r.begin()
+	if r.packed != nil {
+		err = oneLine(err, r.packed.Close())
+	}
 	if r.file != nil {
 		err = oneLine(err, r.file.Close())
 	}

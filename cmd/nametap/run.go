@@ -83,6 +83,9 @@ the command line wins.`,
 			if err := checkOutputs(append(d.settings.outputs(), d.lookout.outputs()...), inputs); err != nil {
 				return err
 			}
+			if err := checkJournals(append(d.settings.outputs(), named{flag: "--events", path: d.eventsPath})); err != nil {
+				return err
+			}
 			if len(d.interfaces) == 0 {
 				return usagef("name the interface of the tap with --interface")
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/nametap/nametap/classify"
 	"github.com/nametap/nametap/export"
 	"github.com/nametap/nametap/gtp"
+	"github.com/nametap/nametap/internal/packed"
 	"github.com/nametap/nametap/probe"
 	"github.com/nametap/nametap/report"
 )
@@ -124,6 +125,9 @@ func (s *settings) check() error {
 		return usagef("--apn can be given %d times at most", probe.MaxAPNs)
 	case s.asnDB != "" && s.ping == "":
 		return usagef("--asn-db goes with --ping")
+	}
+	if err := checkRecords(s.flows); err != nil {
+		return err
 	}
 	return checkMemory(s.memory)
 }
@@ -347,7 +351,7 @@ func (s *settings) outputs() []named {
 }
 
 // asCSV reports whether the passive ping is wanted as CSV.
-func (s *settings) asCSV() bool { return strings.HasSuffix(s.ping, ".csv") }
+func (s *settings) asCSV() bool { return strings.HasSuffix(packed.Bare(s.ping), ".csv") }
 
 // passivePing lets the engine write the passive ping, if it is wanted, to where
 // open says. The function that it returns writes the last, shorter period.
