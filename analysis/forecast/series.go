@@ -409,6 +409,11 @@ func (c *collector) jsonLines(b *bufio.Reader) error {
 			one.columns = append(one.columns, plain(object[name]))
 		}
 		if err := c.add(&one); err != nil {
+			for _, name := range c.layout.By {
+				if !seen[name] { // then its series are mixed up, and err is of that
+					return c.errorf(line, "no column %q up to here; there are %s", name, columnList(keys))
+				}
+			}
 			return err
 		}
 	}

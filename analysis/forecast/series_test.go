@@ -56,6 +56,8 @@ func TestRead(t *testing.T) {
 		{"JSON without end", `{"time":"` + strings.Repeat("1", 3<<20), Layout{}, nil, 0, `f:1: a line of more than`},
 		{"broken JSON", `{"time":1700000000,"value":1}` + "\n{\n", Layout{}, nil, 0, `f:2: no JSON object`},
 		{"an array in JSON Lines", `{"time":1700000000,"value":1}` + "\n[1]\n", Layout{}, nil, 0, `f:2: no JSON object`},
+		{"JSON: no such series column", `{"time":1700000000,"app":"a","class":"b","value":1}` + "\n" + `{"time":1700000000,"app":"a","class":"c","value":1}` + "\n", Layout{By: []string{"app", "clas"}}, nil, 0, `f:2: no column "clas" up to here; there are "app", "class", "time", "value"`},
+		{"JSON: no such series column, and one series", `{"time":1700000000,"app":"a","value":1}` + "\n", Layout{By: []string{"app", "clas"}}, nil, 0, `f: no line has "clas"`},
 		{"JSON: the value never", `{"time":1700000000,"rtt":1}` + "\n", Layout{}, nil, 0, `no line has "value"; the first one has "rtt", "time"`},
 		{"JSON: the value now and then", `{"time":1700000000,"value":1}` + "\n" + `{"time":1700000010}` + "\n", Layout{}, []float64{1, math.NaN()}, 1, ""},
 		{"JSON: no time", `{"time":1700000000,"value":1}` + "\n" + `{"value":1}` + "\n", Layout{}, nil, 0, `f:2: no "time"`},
