@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -39,7 +40,11 @@ func newSteerer(method FanoutMethod, config *LiveConfig) (*steerer, error) {
 	var err error
 	switch method {
 	case FanoutEBPF:
-		if s.program, err = fanout.Load(c); err != nil {
+		if s.program, err = fanout.Load(c); errors.Is(err, os.ErrPermission) {
+			// What the library says besides is a guess at the limit of locked
+			// memory, which counts before Linux 5.11 only.
+			return nil, errors.New("no right to load the fanout program: it takes root, or CAP_BPF and CAP_NET_ADMIN; before Linux 5.11 the limit of locked memory may be too low as well")
+		} else if err != nil {
 			return nil, err
 		}
 		// Where it cannot be read any more, after the end, it has its last
