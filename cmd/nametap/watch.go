@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -137,11 +138,19 @@ func (l *lookout) tell(e watch.Event) {
 		what, level = what+": "+e.State(), slog.LevelInfo
 	}
 	attributes := []any{
-		"app", e.App, "group", e.Group, "verdict", e.Verdict, "classes", e.Classes, "start", watch.Stamp(e.Start), "reasons", e.Reasons,
+		"app", e.App, "group", e.Group, "verdict", e.Verdict, "classes", strings.Join(e.Classes, ","), "start", watch.Stamp(e.Start),
 	}
-	if e.ReasonsFrom != 0 {
-		attributes = append(attributes, "reasons_from", watch.Stamp(e.ReasonsFrom))
+	at := func(key string, ns int64) {
+		if ns != 0 {
+			attributes = append(attributes, key, watch.Stamp(ns))
+		}
 	}
+	if e.End == 0 { // the reasons of its beginning have been told once it is over
+		attributes = append(attributes, "reasons", strings.Join(e.Reasons, "; "))
+		at("reasons_from", e.ReasonsFrom)
+	}
+	at("end", e.End)
+	at("recovery_end", e.RecoveryEnd)
 	l.log.Log(context.Background(), level, what, attributes...)
 	if l.events == nil {
 		return

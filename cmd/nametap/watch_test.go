@@ -78,7 +78,16 @@ func TestLookout(t *testing.T) {
 		t.Errorf("the outage goes on, and the log says:\n%s", log)
 	}
 	third := l
-	follow(t, &third, noon.Add(7*time.Hour), 2*time.Hour, 2*time.Hour)
+	log = follow(t, &third, noon.Add(7*time.Hour), 2*time.Hour, 2*time.Hour)
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "outage: ") || !strings.Contains(line, " end=2") || strings.Contains(line, "reasons") ||
+			strings.Contains(line, "outage: recovered") != strings.Contains(line, " recovery_end=2") {
+			t.Errorf("of the end the log says\n%s", line)
+		}
+	}
+	if strings.Count(log, "outage: over") != 1 {
+		t.Errorf("of the end the log says\n%s", log)
+	}
 	b, err := os.ReadFile(l.eventsPath)
 	if err != nil {
 		t.Fatal(err)
