@@ -220,7 +220,11 @@ func (s *Summary) WriteTable(w io.Writer) error {
 
 func (s *Summary) writeHead(b *strings.Builder) {
 	c := &s.Capture
-	fmt.Fprintf(b, "%s in %s, %s", plural(c.Packets, "packet"), plural(uint64(c.Files), "file"), size(c.Bytes))
+	b.WriteString(plural(c.Packets, "packet"))
+	if c.Files > 0 { // else they came from no file
+		fmt.Fprintf(b, " in %s", plural(uint64(c.Files), "file"))
+	}
+	fmt.Fprintf(b, ", %s", size(c.Bytes))
 	if c.First != nil {
 		first, _ := time.Parse(timeFormat, *c.First)
 		last, _ := time.Parse(timeFormat, *c.Last)
@@ -396,12 +400,16 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.*f %cB", digits, v, units[unit])
 }
 
+// span writes a duration: the longer, the coarser.
 func span(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
 		return d.String()
 	case d < time.Minute:
 		return d.Round(time.Millisecond).String()
+	case d >= 24*time.Hour:
+		hours := int64(d.Round(time.Hour) / time.Hour)
+		return fmt.Sprintf("%d d %d h", hours/24, hours%24)
 	}
 	return d.Round(time.Second).String()
 }

@@ -3,6 +3,7 @@ package export
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nametap/nametap/capture/decode"
 	"github.com/nametap/nametap/flows"
@@ -85,6 +86,32 @@ func TestSummarySaysOneDirection(t *testing.T) {
 		said := strings.Contains(b.String(), one) || strings.Contains(b.String(), part)
 		if said != (test.want != "") || !strings.Contains(b.String(), test.want) {
 			t.Errorf("%s: %s", test.what, b.String())
+		}
+	}
+}
+
+// TestSummaryHead: what came from no file is in none, and long times are in days.
+func TestSummaryHead(t *testing.T) {
+	const day = 24 * int64(time.Hour)
+	tests := []struct {
+		files int
+		long  int64
+		want  string
+	}{
+		{0, int64(time.Second), "2 packets, 0 B, 1s, 1970"},
+		{1, int64(90 * time.Minute), "2 packets in 1 file, 0 B, 1h30m0s, 1970"},
+		{2, day - int64(time.Second), "2 packets in 2 files, 0 B, 23h59m59s, 1970"},
+		{1, day, "2 packets in 1 file, 0 B, 1 d 0 h, 1970"},
+		{1, 2*day - 1, "2 packets in 1 file, 0 B, 2 d 0 h, 1970"},
+		{1, 1528*day + 15*int64(time.Hour) + int64(6*time.Minute), "2 packets in 1 file, 0 B, 1528 d 15 h, 1970"},
+	}
+	for _, test := range tests {
+		var b strings.Builder
+		if err := Summarize(&probe.Snapshot{Frames: 2, Last: test.long}, test.files, false).WriteTable(&b); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(b.String(), test.want) {
+			t.Errorf("%s, want %s", b.String(), test.want)
 		}
 	}
 }
