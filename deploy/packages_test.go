@@ -161,7 +161,7 @@ func TestLogrotate(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "nametap")
 	text := strings.ReplaceAll(string(example), "/var/lib/nametap", dir)
-	text = strings.ReplaceAll(text, "systemctl reload nametap.service", "echo reloaded >>"+filepath.Join(dir, "reloaded"))
+	text = strings.ReplaceAll(text, "systemctl try-reload-or-restart nametap.service", "echo reloaded >>"+filepath.Join(dir, "reloaded"))
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -415,13 +415,16 @@ func TestContainerfile(t *testing.T) {
 		t.Fatal("no build command")
 	}
 	program := filepath.Join(t.TempDir(), "nametap")
-	args := strings.Fields(strings.Replace(m[1], "/nametap ", program+" ", 1))
-	args = slices.Insert(args, 2, "-pgo=auto") // the default, which GOFLAGS may have changed here
-	cmd := exec.Command(args[0], args[1:]...)
+	command := strings.Replace(m[1], "/nametap ", program+" ", 1)
+	command = strings.Replace(command, "go build", "go build -pgo=auto", 1) // the default, which GOFLAGS may have changed here
+	cmd := exec.Command("sh", "-c", command)
 	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "VERSION=v7.8.9", "COMMIT=0123abc")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", m[1], err, out)
+	}
+	if out, err := exec.Command(program, "version").Output(); err != nil || !strings.HasPrefix(string(out), "nametap v7.8.9\ncommit 0123abc\n") {
+		t.Errorf("version: %v\n%s", err, out)
 	}
 	if runtime.GOOS != "linux" {
 		return

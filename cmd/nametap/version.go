@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -9,8 +10,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set at release time with -ldflags "-X main.version=v1.2.3".
-var version = "dev"
+// version and commit are set at release time, with -ldflags "-X main.version=v1.2.3
+// -X main.commit=0123abc". Without, they are what the Go tool knows of the repository.
+var version, commit = "dev", ""
 
 // buildInfo is what this binary knows of itself.
 type buildInfo struct {
@@ -19,7 +21,7 @@ type buildInfo struct {
 }
 
 func readBuildInfo() buildInfo {
-	b := buildInfo{version: version, commit: "unknown", goVersion: runtime.Version(), features: features()}
+	b := buildInfo{version: version, commit: cmp.Or(commit, "unknown"), goVersion: runtime.Version(), features: features()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -28,7 +30,7 @@ func readBuildInfo() buildInfo {
 		b.version = info.Main.Version
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
+		if s.Key == "vcs.revision" && commit == "" {
 			b.commit = s.Value
 		}
 	}
