@@ -42,7 +42,7 @@ standard error says where it broke, and the exit status is 1.`,
   tcpdump -r big.pcap -w - port 53 or port 5222 | nametap analyze -`,
 		Args: atLeast(1, "a capture file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, files []string) error {
-			if err := s.check(); err != nil {
+			if err := oneLine(s.check(), s.checkRecords()); err != nil {
 				return err
 			}
 			if format != "table" && format != "json" {
@@ -115,7 +115,7 @@ func (a *analysis) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stop := a.progress(source)
+	stop := progress(a.errs, source)
 	readErr := engine.Run(ctx, input)
 	stop()
 	hint()
@@ -189,7 +189,7 @@ func (a *analysis) records(cfg *probe.Config) (finish func() error, err error) {
 func (a *analysis) summary(engine *probe.Engine, readErr error) error {
 	s := export.Summarize(engine.Snapshot(), len(a.files), capture.Truncated(readErr))
 	switch {
-	case a.format == "":
+	case a.format == "" || readErr != nil && s.Capture.Packets == 0: // nothing could be read
 		return nil
 	case a.toOutput():
 		return writeSummary(a.errs, s, a.format)
@@ -206,9 +206,9 @@ func writeSummary(w io.Writer, s *export.Summary, format string) error {
 
 // progress shows a bar on a terminal for as long as reading takes; files that
 // are read in less than half a second show none.
-func (a *analysis) progress(source *capture.Files) (stop func()) {
+func progress(errs io.Writer, source *capture.Files) (stop func()) {
 	total := source.TotalBytes()
-	tty, ok := a.errs.(*os.File)
+	tty, ok := errs.(*os.File)
 	if total <= 0 || !ok || !term.IsTerminal(int(tty.Fd())) {
 		return func() {}
 	}

@@ -209,6 +209,9 @@ func (c *comparing) run(ctx context.Context) error {
 	for _, path := range c.results {
 		resultErr = oneLine(resultErr, readResults(path, cmp.Add))
 	}
+	if resultErr != nil && len(cmp.Names()) == 0 {
+		return resultErr // nothing could be read
+	}
 	passive, inputErr := c.passive(ctx, rules, cmp.Names())
 	if passive == nil && inputErr != nil {
 		return oneLine(resultErr, inputErr)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/nametap/nametap/capture"
 	"github.com/nametap/nametap/export"
@@ -56,15 +55,6 @@ func checkOutputs(outputs, inputs []named) error {
 		if info, err := os.Stat(out.path); err == nil && info.Mode().IsRegular() && capture.IsCapture(out.path) {
 			return usagef("%s is a capture, which would be lost: remove it if it is to go, or choose another file", out)
 		}
-	}
-	return nil
-}
-
-// checkRecords refuses a name that says that flow records are CSV.
-func checkRecords(path string) error {
-	bare := packed.Bare(path)
-	if jsonl, ok := strings.CutSuffix(bare, ".csv"); ok {
-		return usagef("--flows %s: records are JSON Lines; name it %s.jsonl, and make CSV of it with jq -r '[.start, .name, .class] | @csv'", path, jsonl)
 	}
 	return nil
 }

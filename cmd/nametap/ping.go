@@ -46,7 +46,8 @@ when the connection was first seen. DNS answers are read over UDP, with --tun as
 they pass by, otherwise as copies, which takes CAP_NET_RAW; nothing else is read
 of any packet.
 
---once prints one sample at once; its counts go back to each connection's start.
+--once prints one sample at once, of the connections that were active in the
+--interval before, as the kernel remembers; its counts go back to each one's start.
 
 --tun NAME measures without a look at other processes' sockets, the way a phone
 app can: a TUN interface, whose packets end in a TCP/IP stack inside nametap and

@@ -229,7 +229,9 @@ func (r *reporting) analyse(ctx context.Context, paths []string, rules *classify
 	if err != nil {
 		return nil, err
 	}
+	stop := progress(r.errs, source)
 	readErr := engine.Run(ctx, input)
+	stop()
 	s := engine.Snapshot()
 	c.Resolved(s)
 	facts := &report.CaptureFacts{

@@ -64,11 +64,19 @@ func newRulesCheck() *cobra.Command {
 					examples += len(class.Match) + len(class.Miss)
 				}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d apps, %d classes, %d examples, all as they should be\n",
-				args[0], len(rules.Apps()), classes, examples)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s, %s, all as they should be\n",
+				args[0], number(len(rules.Apps()), "app", "apps"), number(classes, "class", "classes"), number(examples, "example", "examples"))
 			return err
 		},
 	}
+}
+
+// number writes how many there are of something.
+func number(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func newRulesMatch() *cobra.Command {

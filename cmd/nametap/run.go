@@ -73,7 +73,7 @@ the command line wins.`,
 			if err := applyConfig(cmd, config); err != nil {
 				return err
 			}
-			if err := d.check(); err != nil {
+			if err := oneLine(d.check(), d.checkRecords()); err != nil {
 				return err
 			}
 			if err := checkListen(d.listen); err != nil {

@@ -126,10 +126,19 @@ func (s *settings) check() error {
 	case s.asnDB != "" && s.ping == "":
 		return usagef("--asn-db goes with --ping")
 	}
-	if err := checkRecords(s.flows); err != nil {
-		return err
-	}
 	return checkMemory(s.memory)
+}
+
+// checkRecords finds mistakes in where records go, for commands that write them.
+func (s *settings) checkRecords() error {
+	if s.pseudonymKey != "" && s.flows == "" {
+		return usagef("--pseudonym-key goes with --flows: nothing else that is written shows a subscriber")
+	}
+	bare := packed.Bare(s.flows)
+	if name, isCSV := strings.CutSuffix(bare, ".csv"); isCSV {
+		return usagef("--flows %s: records are JSON Lines; name it %s.jsonl, and make CSV of it with jq -r '[.start, .name, .class] | @csv'", s.flows, name)
+	}
+	return nil
 }
 
 // mostShards is beyond any machine.

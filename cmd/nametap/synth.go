@@ -86,7 +86,12 @@ Scenarios are YAML; the built-in ones are a start for one's own.`,
 				return err
 			}
 			options.Stdout = cmd.OutOrStdout()
-			return writeTrace(cmd.Context(), generator, trace, truth, options)
+			frames, err := writeTrace(cmd.Context(), generator, trace, truth, options)
+			if err == nil && !frames {
+				_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "nametap: warning: nothing happens in %v among %d subscribers: there is no packet in the trace; give it a longer --duration or a greater --subscribers-count\n",
+					generator.End().Sub(generator.Start()), generator.Subscribers())
+			}
+			return err
 		},
 	}
 	p.register(cmd, "quiet-hour")
@@ -99,28 +104,28 @@ Scenarios are YAML; the built-in ones are a start for one's own.`,
 	return cmd
 }
 
-func writeTrace(ctx context.Context, g *synth.Generator, tracePath, truthPath string, options synth.TraceOptions) error {
+// writeTrace reports whether there was a frame to write.
+func writeTrace(ctx context.Context, g *synth.Generator, tracePath, truthPath string, options synth.TraceOptions) (frames bool, err error) {
 	var trace *synth.TraceWriter
 	var truth *synth.TruthWriter
-	var err error
 	if tracePath != "" {
 		if trace, err = synth.CreateTrace(tracePath, options); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if truthPath != "" {
 		if truth, err = synth.CreateTruth(truthPath, options.Stdout); err != nil {
-			return err
+			return false, err
 		}
 	}
-	err = synth.Write(ctx, g, trace, truth, nil)
+	err = synth.Write(ctx, g, trace, truth, func(int64) { frames = true }) // of the first one, and some
 	if trace != nil {
 		err = oneLine(err, trace.Close())
 	}
 	if truth != nil {
 		err = oneLine(err, truth.Close())
 	}
-	return err
+	return frames, err
 }
 
 func newSynthShow() *cobra.Command {
@@ -167,7 +172,7 @@ the first few flows that differ.`,
 				return usagef("--format is table or json, not %q", format)
 			}
 			last := len(args) - 1
-			result, err := scoreTrace(cmd.Context(), s, args[:last], args[last])
+			result, err := scoreTrace(cmd.Context(), s, cmd.ErrOrStderr(), args[:last], args[last])
 			if err != nil {
 				return err
 			}
@@ -180,7 +185,7 @@ the first few flows that differ.`,
 	return cmd
 }
 
-func scoreTrace(ctx context.Context, s *settings, traces []string, truth string) (*score.Score, error) {
+func scoreTrace(ctx context.Context, s *settings, errs io.Writer, traces []string, truth string) (*score.Score, error) {
 	result := score.New()
 	if err := synth.ReadTruth(truth, result.Truth); err != nil {
 		return nil, err
@@ -207,10 +212,15 @@ func scoreTrace(ctx context.Context, s *settings, traces []string, truth string)
 	if err != nil {
 		return nil, err
 	}
-	if err := engine.Run(ctx, source); err != nil {
+	stop := progress(errs, source)
+	err = engine.Run(ctx, source)
+	stop()
+	if err != nil {
 		return nil, err
 	}
-	result.Close()
+	if err := result.Close(); err != nil {
+		return nil, fmt.Errorf("%s: %w", truth, err)
+	}
 	return result, nil
 }
 

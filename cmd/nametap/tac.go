@@ -36,6 +36,9 @@ func loadTACs(path string) (map[string]string, error) {
 	for {
 		fields, err := r.Read()
 		if errors.Is(err, io.EOF) {
+			if len(table) == 0 {
+				return nil, fmt.Errorf("%s: no device in it; expected lines such as 35331105,android", path)
+			}
 			return table, nil
 		}
 		if err != nil {

@@ -13,6 +13,9 @@ func TestLoadTACs(t *testing.T) {
 		{"without", "35331105, ios\n", "ios", ""},
 		{"unknown system", "35331105,amiga\n", "", ":1: operating system \"amiga\""},
 		{"seven digits", "35331105,ios\n3533110,ios\n", "", ":2: expected eight digits"},
+		{"empty", "", "", ": no device in it; expected lines such as 35331105,android"},
+		{"a heading alone", "tac,os\n", "", ": no device in it"},
+		{"one line that is none", "hello\n", "", ": no device in it"},
 		{"one column", "tac\n35331105\n", "", ":2: expected eight digits"},
 		{"broken quotes", "35331105,\"ios\n", "", "expected lines such as"},
 	} {

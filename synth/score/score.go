@@ -139,14 +139,19 @@ func (s *Score) Record(r *flows.Record) {
 	}
 }
 
-// Close counts what was missed and fixes the order of the tables.
-func (s *Score) Close() {
+// Close counts what was missed and fixes the order of the tables. The error says that
+// the truth has none of the flows that were seen: it is of another trace.
+func (s *Score) Close() error {
 	s.Missed = len(s.truth)
 	for key := range s.truth {
 		s.show("missed", "%v to %v at %s has no record", key.subscriber, key.server, when(key.start))
 	}
 	s.ByEvidence, s.ByClass = sorted(s.evidence), sorted(s.classes)
 	slices.Sort(s.Differences)
+	if s.Extra > 0 && s.Missed == s.Flows {
+		return fmt.Errorf("none of the %d flows of the trace is among the %d of the truth: they do not belong together; name the truth that was written with the trace", s.Extra, s.Flows)
+	}
+	return nil
 }
 
 func sorted(m map[string]*Named) []Named {
