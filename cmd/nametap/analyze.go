@@ -189,8 +189,10 @@ func (a *analysis) records(cfg *probe.Config) (finish func() error, err error) {
 func (a *analysis) summary(engine *probe.Engine, readErr error) error {
 	s := export.Summarize(engine.Snapshot(), len(a.files), capture.Truncated(readErr))
 	switch {
-	case a.format == "" || readErr != nil && s.Capture.Packets == 0: // nothing could be read
+	case a.format == "":
 		return nil
+	case a.format == "table" && readErr != nil && s.Capture.Packets == 0:
+		return nil // the error says it all; whoever reads JSON counts on getting some
 	case a.toOutput():
 		return writeSummary(a.errs, s, a.format)
 	}

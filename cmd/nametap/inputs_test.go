@@ -24,7 +24,6 @@ func TestInputsThatAreOfNoUse(t *testing.T) {
 		{"run --interface nametap-none --pseudonym-key /nonexistent", "--pseudonym-key goes with --flows", exitUsage},
 		{"analyze --memory 128M --tac " + empty + " " + trace, "no device in it", exitError},
 		{"analyze --memory 128M " + text, "x.txt: not a capture", exitError},
-		{"analyze --memory 128M --format json " + text, "x.txt: not a capture", exitError},
 		{"atlas compare " + text + " --with " + trace, "x.txt: result 1: expected", exitError},
 		{"synth score --memory 128M " + trace + " " + truth, "other.jsonl: none of the ", exitError},
 		{"synth --subscribers-count 5 --duration 10s -o " + filepath.Join(dir, "e.pcap"), "nothing happens in 10s among 5 subscribers", exitDone},
