@@ -217,6 +217,7 @@ func progress(errs io.Writer, source *capture.Files) (stop func()) {
 	bar := progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(tty), progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetDescription("reading"), progressbar.OptionUseIECUnits(false))
+	bar.StartWithoutRender() // its rate is from now on, not from when it is first seen
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
