@@ -15,6 +15,7 @@ type port struct {
 	heard   int64   // packet time at which it was last seen to deliver
 	share   float64 // of the packets of all, over about the last hour
 	missed  float64 // packets that were to be expected of it since then
+	down    bool    // as InterfaceStats.Down
 }
 
 // reading is what an interface had counted when a fine bin began.
@@ -49,7 +50,7 @@ func (w *Watcher) hearPorts(interfaces []capture.InterfaceStats) {
 		p := &w.ports[i]
 		p.read(&interfaces[i], w.fine.open*w.fine.width, w.fine.since(int64(window)))
 		came := interfaces[i].Packets - min(p.packets, interfaces[i].Packets)
-		p.packets = interfaces[i].Packets
+		p.packets, p.down = interfaces[i].Packets, interfaces[i].Down
 		if came > 0 {
 			p.heard, p.missed = w.now, 0
 		} else {
@@ -86,8 +87,9 @@ func (p *port) silent(now int64) bool {
 // minutes, and counts since the start.
 type Port struct {
 	Name string `json:"name"`
-	// State is delivers, silent (reason port_silent: it had its part of the
-	// packets) or nothing: no packet in the last five minutes.
+	// State is delivers, down (no carrier, or it is not there), silent (reason
+	// port_silent: it had its part of the packets) or nothing: no packet in the last
+	// five minutes.
 	State            string  `json:"state"`
 	PacketsPerSecond float64 `json:"packets_per_s"`
 	BitsPerSecond    float64 `json:"bits_per_s"`
@@ -112,6 +114,8 @@ func (p *port) show(now, got int64) Port {
 		BitsPerSecond: per(8*first.bytes, 8*last.bytes), DropsPerSecond: per(first.drops, last.drops),
 	}
 	switch {
+	case p.down:
+		out.State = "down"
 	case p.silent(now):
 		out.State = "silent"
 	case last.packets == first.packets:

@@ -20,6 +20,11 @@ func TestInterfaces(t *testing.T) {
 			x.run(time.Hour, nil)
 			x.run(2*time.Minute, func(d *tick) { d.deadPort = true })
 		}, "silent", "delivers"},
+		{"one loses its carrier", func(x *tap) {
+			x.run(time.Hour, nil)
+			x.now.Source.Interfaces[0].Down = true
+			x.run(2*time.Minute, func(d *tick) { d.deadPort = true })
+		}, "down", "delivers"},
 		{"one never delivered", func(x *tap) {
 			x.run(time.Hour, func(d *tick) { d.deadPort = true })
 		}, "nothing", "delivers"},
@@ -42,7 +47,7 @@ func TestInterfaces(t *testing.T) {
 			continue
 		}
 		for _, p := range ports {
-			if (p.Packets == 0) != (p.Last == nil) || (p.State == "delivers") != (p.PacketsPerSecond > 0) && p.State != "silent" {
+			if (p.Packets == 0) != (p.Last == nil) || (p.State == "delivers") != (p.PacketsPerSecond > 0) && p.State != "silent" && p.State != "down" {
 				t.Errorf("%s: %+v", tt.name, p)
 			}
 		}

@@ -145,6 +145,8 @@ func portState(p watch.Port) state {
 	switch p.State {
 	case "delivers":
 		return state{"ok", "delivers"}
+	case "down":
+		return state{"bad", "down, without a carrier or gone"}
 	case "silent":
 		return state{"bad", "silent, while others go on"}
 	}

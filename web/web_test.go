@@ -343,8 +343,8 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// TestReady: ready is who captures, from all interfaces.
-func TestReady(t *testing.T) {
+// TestReadyWhileAllAreUp: ready is who captures, from all interfaces.
+func TestReadyWhileAllAreUp(t *testing.T) {
 	var gone []string
 	s := &Server{cfg: Config{Metrics: http.NotFoundHandler(), Down: func() []string { return gone }}}
 	tests := []struct {

@@ -46,6 +46,9 @@ that day; the metrics' own clock is the wall's. Ctrl-C ends it.`,
 			if err := checkOutputs(d.lookout.outputs(), append(d.inputs(), named{flag: "--scenario", path: p.scenario})); err != nil {
 				return err
 			}
+			if err := checkJournals(d.lookout.outputs()); err != nil {
+				return err
+			}
 			generator, err := p.generator()
 			if err != nil {
 				return err
@@ -113,7 +116,7 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	d.announce(stdout, g, server.Addr())
+	d.announce(stdout, g, server.URL())
 	stop := context.AfterFunc(ctx, func() { _ = source.Close() })
 	defer stop()
 	told := d.tellWhenCaughtUp(stdout, source)
@@ -126,7 +129,7 @@ func (d *showcase) run(ctx context.Context, g *synth.Generator, stdout, stderr i
 		<-ctx.Done()
 	}
 	_, _ = fmt.Fprintln(stdout)
-	err = oneLine(err, d.finish(), export.Summarize(engine.Snapshot(), 1, false).WriteTable(stdout))
+	err = oneLine(err, d.finish(), export.Summarize(engine.Snapshot(), 0, false).WriteTable(stdout))
 	stopping, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return oneLine(err, server.Shutdown(stopping))
@@ -177,7 +180,7 @@ func hours(d time.Duration) string {
 }
 
 // announce says where to look and what will happen when.
-func (d *showcase) announce(w io.Writer, g *synth.Generator, addr string) {
+func (d *showcase) announce(w io.Writer, g *synth.Generator, page string) {
 	when := func(at time.Duration) string {
 		if at < d.skip {
 			return "before"
@@ -185,7 +188,7 @@ func (d *showcase) announce(w io.Writer, g *synth.Generator, addr string) {
 		return fmt.Sprintf("in %v", time.Duration(float64(at-d.skip)/d.speed).Round(time.Second))
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-	say("  page      http://%s/\n  metrics   http://%s/metrics\n\n", addr, addr)
+	say("  page      %s\n  metrics   %smetrics\n\n", page, page)
 	say("Scenario %s: %d subscribers, simulated; %g times real time.\n\n", d.scenario, g.Subscribers(), d.speed)
 	if d.skip > 0 {
 		say("It catches up first: %s are played as fast as this machine can.\n", hours(d.skip))
