@@ -115,7 +115,7 @@ func (a *analysis) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stop := progress(a.errs, source)
+	stop := progress(a.errs, source.TotalBytes(), source.BytesRead)
 	readErr := engine.Run(ctx, input)
 	stop()
 	hint()
@@ -207,15 +207,14 @@ func writeSummary(w io.Writer, s *export.Summary, format string) error {
 }
 
 // progress shows a bar on a terminal for as long as reading takes; files that
-// are read in less than half a second show none.
-func progress(errs io.Writer, source *capture.Files) (stop func()) {
-	total := source.TotalBytes()
-	tty, ok := errs.(*os.File)
-	if total <= 0 || !ok || !term.IsTerminal(int(tty.Fd())) {
+// are read in less than half a second show none, nor does what has no known size.
+// read says how many of the total bytes are behind.
+func progress(errs io.Writer, total int64, read func() int64) (stop func()) {
+	if total <= 0 || !isTerminal(errs) {
 		return func() {}
 	}
 	bar := progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(tty), progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetWriter(errs), progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetDescription("reading"), progressbar.OptionUseIECUnits(false))
 	bar.StartWithoutRender() // its rate is from now on, not from when it is first seen
 	quit, gone := make(chan struct{}), make(chan struct{})
@@ -229,7 +228,7 @@ func progress(errs io.Writer, source *capture.Files) (stop func()) {
 				_ = bar.Finish() // a bar that cannot be drawn is no loss
 				return
 			case <-wait.C:
-				_ = bar.Set64(min(source.BytesRead(), total-1))
+				_ = bar.Set64(min(read(), total-1))
 				wait.Reset(100 * time.Millisecond)
 			}
 		}
@@ -238,4 +237,9 @@ func progress(errs io.Writer, source *capture.Files) (stop func()) {
 		close(quit)
 		<-gone
 	}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -66,6 +67,9 @@ Memory does not grow with the number of flows.`,
 				return err
 			}
 			r.inputs, r.out, r.errs = inputs, cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if r.format == "html" && !cmd.Flags().Changed("output") && isTerminal(r.out) {
+				return usagef("standard output is a terminal, and the report a page for a browser: add -o report.html (-o - writes it here all the same)")
+			}
 			return r.run(cmd.Context())
 		},
 	}
@@ -114,37 +118,54 @@ func (r *reporting) run(ctx context.Context) error {
 	if err := r.write(result); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		inputErr = oneLine(inputErr, errors.New("interrupted: the report is of what was read so far"))
-	}
 	return oneLine(inputErr, opt.Places.Err())
 }
 
-// collect reads all inputs. The collector is nil where nothing could be read;
-// otherwise the error is of what could not.
+// collect reads all inputs. The collector is nil where there was an error and
+// nothing could be read; otherwise the error is of what could not.
 func (r *reporting) collect(ctx context.Context, opt report.Options) (*report.Collector, error) {
 	captures, records := sortInputs(r.inputs)
 	c := report.NewCollector(opt)
 	in := report.Inputs{Captures: len(captures), RecordFiles: len(records)}
 	var facts *report.CaptureFacts
 	var errs []error
+	read := false
 	if len(captures) > 0 {
 		var err error
 		if facts, err = r.analyse(ctx, captures, opt.Rules, c); facts == nil {
 			return nil, err
 		}
 		errs = append(errs, err)
+		read = facts.Packets > 0
 	}
+	add := func(rec *report.Record) {
+		read = true
+		c.Add(rec)
+	}
+	var behind atomic.Int64
+	stop := progress(r.errs, sizes(records), behind.Load)
 	for _, path := range records {
-		err := readRecordFile(ctx, path, c.Add)
+		err := readRecordFile(ctx, path, &behind, add)
 		var bad *report.BadLines
 		if errors.As(err, &bad) {
 			in.BadLines += bad.Count
 		}
 		errs = append(errs, err)
 	}
+	stop()
+	if ctx.Err() != nil {
+		told := "interrupted before anything was read"
+		if read {
+			told = "interrupted: the result is of what was read so far"
+		}
+		errs = append(errs, errors.New(told))
+	}
+	err := oneLine(errs...)
+	if err != nil && !read {
+		return nil, err
+	}
 	c.SetInputs(in, facts)
-	return c, oneLine(errs...)
+	return c, err
 }
 
 // options opens what the flags name.
@@ -229,7 +250,7 @@ func (r *reporting) analyse(ctx context.Context, paths []string, rules *classify
 	if err != nil {
 		return nil, err
 	}
-	stop := progress(r.errs, source)
+	stop := progress(r.errs, source.TotalBytes(), source.BytesRead)
 	readErr := engine.Run(ctx, input)
 	stop()
 	s := engine.Snapshot()
@@ -246,7 +267,19 @@ func (r *reporting) analyse(ctx context.Context, paths []string, rules *classify
 	return facts, readErr
 }
 
-func readRecordFile(ctx context.Context, path string, add func(*report.Record)) error {
+// sizes is how many bytes the files have together; what has no size adds none.
+func sizes(paths []string) (sum int64) {
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			sum += info.Size()
+		}
+	}
+	return sum
+}
+
+// readRecordFile gives add each record of a file, and adds to behind what it takes
+// from the disk.
+func readRecordFile(ctx context.Context, path string, behind *atomic.Int64, add func(*report.Record)) error {
 	f, err := os.Open(path)
 	if err != nil {
 		var cause *os.PathError
@@ -256,7 +289,7 @@ func readRecordFile(ctx context.Context, path string, add func(*report.Record)) 
 		return fmt.Errorf("%s: cannot be opened: %w", path, err)
 	}
 	defer func() { _ = f.Close() }() // only read from
-	in, done, err := report.Unpack(stopper{ctx, f})
+	in, done, err := report.Unpack(stopper{ctx, f, behind})
 	if err != nil {
 		return fmt.Errorf("%s: cannot be read: %w", path, err)
 	}
@@ -264,17 +297,20 @@ func readRecordFile(ctx context.Context, path string, add func(*report.Record)) 
 	return report.ReadRecords(path, bufio.NewReaderSize(in, 256<<10), add)
 }
 
-// stopper ends a file where ctx ends.
+// stopper ends a file where ctx ends, and counts what was read of it.
 type stopper struct {
-	ctx context.Context
-	in  io.Reader
+	ctx    context.Context
+	in     io.Reader
+	behind *atomic.Int64
 }
 
 func (s stopper) Read(b []byte) (int, error) {
 	if s.ctx.Err() != nil {
 		return 0, io.EOF
 	}
-	return s.in.Read(b)
+	n, err := s.in.Read(b)
+	s.behind.Add(int64(n))
+	return n, err
 }
 
 // write writes the report to the output. A file that another process writes stays

@@ -133,6 +133,74 @@ func TestReportErrors(t *testing.T) {
 	}
 }
 
+// TestReportOfNothing: where nothing could be read no report is made, and one that
+// stands there stays; of what is damaged the readable part is reported.
+func TestReportOfNothing(t *testing.T) {
+	trace, records := tracedInputs(t)
+	text, err := os.ReadFile(records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	headerOnly := "\xd4\xc3\xb2\xa1\x02\x00\x04\x00" + strings.Repeat("\x00", 8) + "\xff\xff\x00\x00\x01\x00\x00\x00"
+	noCapture, noRecords := scratch(t, "op.jsonl", "# not flow records\n"), scratch(t, "other.jsonl", "{\"a\":1}\n{\"b\":2}\n")
+	for _, c := range []struct {
+		name   string
+		inputs []string
+		code   int
+		want   string // on standard error
+		made   bool
+	}{
+		{"not a capture", []string{noCapture}, exitError, "op.jsonl: not a capture", false},
+		{"empty", []string{scratch(t, "empty", "")}, exitError, "empty: empty:", false},
+		{"other JSON", []string{noRecords}, exitError, "other.jsonl:1:", false},
+		{"both", []string{noCapture, noRecords}, exitError, "other.jsonl:2:", false},
+		{"cut off in its header", []string{scratch(t, "cut.pcap", headerOnly[:20])}, exitError, "cut.pcap:", false},
+		{"cut off", []string{scratch(t, "half.pcap.zst", string(whole[:len(whole)/2]))}, exitError, "half.pcap.zst:", true},
+		{"no packets in it", []string{scratch(t, "none.pcap", headerOnly)}, exitDone, "", true},
+		{"beside records", []string{noCapture, records}, exitError, "op.jsonl: not a capture", true},
+		{"beside a capture", []string{noRecords, trace}, exitError, "other.jsonl:1:", true},
+		{"a line of many", []string{scratch(t, "damaged.jsonl", "{\n"+string(text))}, exitError, "damaged.jsonl:1:", true},
+	} {
+		for _, format := range []string{"html", "json"} {
+			args := append([]string{"report", "--memory", "128M", "--format", format}, c.inputs...)
+			stdout, stderr, code := runReport(t, args...)
+			if code != c.code || !strings.Contains(stderr, c.want) || (stdout != "") != c.made {
+				t.Errorf("%s: status %d, %d bytes of %s, %q", c.name, code, len(stdout), format, stderr)
+			}
+		}
+		fresh, old := filepath.Join(t.TempDir(), "fresh.html"), scratch(t, "old.html", "the last report")
+		for _, path := range []string{fresh, old} {
+			if stdout, stderr, code := runReport(t, append([]string{"report", "--memory", "128M", "-o", path}, c.inputs...)...); code != c.code || stdout != "" {
+				t.Errorf("%s: status %d, %q, %q", c.name, code, stdout, stderr)
+			}
+		}
+		_, err := os.Stat(fresh)
+		kept, _ := os.ReadFile(old)
+		if (err == nil) != c.made || (string(kept) != "the last report") != c.made {
+			t.Errorf("%s: new file: %v; the old one holds %.40q", c.name, err, kept)
+		}
+	}
+}
+
+// TestReportInterrupted: a report of nothing is none, whatever the reason.
+func TestReportInterrupted(t *testing.T) {
+	trace, records := tracedInputs(t)
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, input := range []string{trace, records} {
+		var out, errs bytes.Buffer
+		code := execute(ctx, []string{"report", "--memory", "128M", input}, &out, &errs)
+		if code != exitError || out.Len() > 0 || !strings.Contains(errs.String(), "interrupted before anything was read") {
+			t.Errorf("%s: status %d, %d bytes, %q", filepath.Base(input), code, out.Len(), errs.String())
+		}
+	}
+}
+
 // TestReportLeavesWhatIsLocked: two reports that are written to one file at once would
 // leave a mixture.
 func TestReportLeavesWhatIsLocked(t *testing.T) {

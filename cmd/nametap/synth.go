@@ -212,7 +212,7 @@ func scoreTrace(ctx context.Context, s *settings, errs io.Writer, traces []strin
 	if err != nil {
 		return nil, err
 	}
-	stop := progress(errs, source)
+	stop := progress(errs, source.TotalBytes(), source.BytesRead)
 	err = engine.Run(ctx, source)
 	stop()
 	if err != nil {
