@@ -250,6 +250,9 @@ func (c *Chart) line(p *plot.Plot, s *Series, xs, ys *scale) {
 	}
 	for i, x := range s.X {
 		if !c.drawable(x, s.Y[i]) {
+			if c.Kind == Steps && len(run) > 0 && c.drawable(x, 0) { // what stands before a gap holds until it
+				run = append(run, plotter.XY{X: min(max(xs.apply(x), xs.low), xs.high), Y: run[len(run)-1].Y})
+			}
 			flush()
 			continue
 		}
@@ -297,57 +300,6 @@ func (c *Chart) stack(p *plot.Plot, xs, ys *scale) {
 	}
 }
 
-// note is the name of a mark where it stands.
-type note struct {
-	at     float64 // the mark
-	from   float64 // the name's left edge
-	to     float64
-	row    int // 0 is next to the data
-	hidden bool
-}
-
-const (
-	noteRows  = 3
-	rowHeight = 13
-	noteGap   = 8
-)
-
-// notes finds places for the names of marks from left to right: right of the mark
-// if there is room before the next one, else left of it, else wherever it fits in
-// the lowest row that has room. What fits nowhere is left to the table.
-func notes(at []float64, labels []string, width float64) []note {
-	out := make([]note, len(at))
-	last := [noteRows]float64{}
-	for r := range last {
-		last[r] = -noteGap
-	}
-	for i, x := range at {
-		wide := 6.2 * float64(len([]rune(labels[i])))
-		limit := width
-		if i+1 < len(at) {
-			limit = at[i+1] - 2
-		}
-		n := note{at: x, hidden: true}
-		for _, from := range []float64{x - 2, x + 2 - wide} {
-			if n.hidden && from >= last[0]+noteGap && (from+wide <= limit || from < x-2 && from+wide <= width) {
-				n.from, n.hidden = from, false
-			}
-		}
-		for row := 0; row < noteRows && n.hidden; row++ {
-			from := min(x-2, width-wide)
-			if from >= max(0, last[row]+noteGap) {
-				n.from, n.row, n.hidden = from, row, false
-			}
-		}
-		if !n.hidden {
-			n.to = n.from + wide
-			last[n.row] = n.to
-		}
-		out[i] = n
-	}
-	return out
-}
-
 // marks draws the vertical lines and their names.
 func (c *Chart) marks(cv *canvas, xs *scale, px func(float64) vg.Length, top, bottom float64) {
 	list := slices.Clone(c.Marks)
@@ -363,15 +315,22 @@ func (c *Chart) marks(cv *canvas, xs *scale, px func(float64) vg.Length, top, bo
 		labels = append(labels, m.Label)
 	}
 	for i, n := range notes(at, labels, cv.width) {
-		up := top - 4 - rowHeight*float64(n.row)
+		base := top - 8 - rowHeight*float64(n.row)
+		up := base - capHeight
+		if n.side == onTop || n.hidden {
+			up = base + 4
+		}
 		fmt.Fprintf(cv, `<path class="l mark" d="M%s %sL%s %s"/>`, short(n.at), short(up), short(n.at), short(bottom))
 		if n.hidden {
 			continue
 		}
 		anchor, x := "start", n.from
-		if n.from < n.at-2 {
+		switch n.side {
+		case leftOf:
 			anchor, x = "end", n.to
+		case onTop:
+			anchor, x = "middle", (n.from+n.to)/2
 		}
-		fmt.Fprintf(cv, `<text class="note" x="%s" y="%s" text-anchor="%s">%s</text>`, short(x), short(top-8-rowHeight*float64(n.row)), anchor, html.EscapeString(labels[i]))
+		fmt.Fprintf(cv, `<text class="note" x="%s" y="%s" text-anchor="%s">%s</text>`, short(x), short(base), anchor, html.EscapeString(labels[i]))
 	}
 }

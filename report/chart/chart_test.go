@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -148,6 +149,28 @@ func TestSVG(t *testing.T) {
 	}
 }
 
+// TestStepsBeforeAGap: each value of a step chart holds until the next, the last one
+// before a gap until the gap: else it would be a spike without width.
+func TestStepsBeforeAGap(t *testing.T) {
+	nan := math.NaN()
+	c := Chart{
+		Kind: Steps, X: Axis{Unit: Count, Min: 0, Max: 4}, Y: Axis{Unit: Count, Min: 0, Max: 10},
+		Series: []Series{{Name: "gone", X: []float64{0, 1, 2, 3, 4}, Y: []float64{1, 5, nan, nan, nan}, Ink: 7}, {Name: "alone", X: []float64{2, 3, 4}, Y: []float64{nan, 5, nan}, Ink: 8}},
+	}
+	svg, p := c.SVG("x", 500, 300)
+	place := func(x, y float64) string {
+		return short(p.Left+x/4*(p.Right-p.Left)) + " " + short(p.Bottom-y/10*(p.Bottom-p.Top))
+	}
+	for _, want := range []string{
+		`<path class="l s7" d="M` + place(0, 1) + "L" + place(1, 1) + "L" + place(1, 5) + "L" + place(2, 5),
+		`<path class="l s8" d="M` + place(3, 5) + "L" + place(4, 5),
+	} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("no %s in %s", want, svg)
+		}
+	}
+}
+
 func check(t *testing.T, svg string) {
 	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(svg))
@@ -205,21 +228,35 @@ func TestNotes(t *testing.T) {
 		at     []float64
 		labels []string
 		shown  int
+		// crossed names have the line of another mark through them: there was no
+		// other room.
+		crossed int
 	}{
-		{"two that are close", 560, []float64{340, 400}, []string{"good up to 20 s", "bad beyond 40 s"}, 2},
-		{"wider than what is left", 340, []float64{150, 200}, []string{"study: 90 % of chat flows below 10 kB", "study: half of the media flows above 70 kB"}, 2},
-		{"four at the edge", 340, []float64{245, 290, 305, 325}, []string{"3.03 min", "10.1 min", "15.2 min", "25.3 min"}, 4},
-		{"one on the other", 560, []float64{200, 200, 200}, []string{"one", "two", "three"}, 3},
-		{"more than there is room for", 560, []float64{200, 201, 202, 203, 204}, []string{"a name", "a name", "a name", "a name", "a name"}, 3},
-		{"wider than the picture", 100, []float64{50}, []string{strings.Repeat("x", 40)}, 0},
+		{"two that are close", 560, []float64{340, 400}, []string{"good up to 20 s", "bad beyond 40 s"}, 2, 0},
+		{"wider than what is left", 340, []float64{150, 200}, []string{"study: 90 % of chat flows below 10 kB", "study: half of the media flows above 70 kB"}, 2, 1},
+		{"four at the edge", 340, []float64{245, 290, 305, 325}, []string{"3.03 min", "10.1 min", "15.2 min", "25.3 min"}, 4, 0},
+		{"one on the other", 560, []float64{200, 200, 200}, []string{"one", "two", "three"}, 3, 0},
+		{"more than there is room for", 560, []float64{200, 201, 202, 203, 204}, []string{"a name", "a name", "a name", "a name", "a name"}, 5, 0},
+		{"time-outs of sessions", 560, []float64{395, 470, 496, 528}, []string{"3.03 min", "10.1 min", "15.2 min", "25.3 min"}, 4, 0},
+		{"a heap", 560, slices.Repeat([]float64{300}, 40), slices.Repeat([]string{"a name"}, 40), 8, 0},
+		{"wider than the picture", 100, []float64{50}, []string{strings.Repeat("x", 40)}, 0, 0},
 	} {
-		shown := 0
+		shown, crossed := 0, 0
 		list := notes(tt.at, tt.labels, tt.width)
 		for i, n := range list {
 			if n.hidden {
 				continue
 			}
 			shown++
+			// The name is at its own line.
+			if beside := math.Min(math.Abs(n.from-n.at), math.Abs(n.to-n.at)) <= 4; !beside && (n.side != onTop || n.at < n.from || n.at > n.to) {
+				t.Errorf("%s: %q stands off its mark: %+v", tt.name, tt.labels[i], n)
+			}
+			for j, o := range list {
+				if j != i && !o.hidden && o.row >= n.row && o.at > n.from && o.at < n.to {
+					crossed++
+				}
+			}
 			if n.from < -2 || n.to > tt.width+2 {
 				t.Errorf("%s: %q is at %v … %v of %v", tt.name, tt.labels[i], n.from, n.to, tt.width)
 			}
@@ -229,8 +266,8 @@ func TestNotes(t *testing.T) {
 				}
 			}
 		}
-		if shown != tt.shown {
-			t.Errorf("%s: %d names shown of %d, want %d: %+v", tt.name, shown, len(list), tt.shown, list)
+		if shown != tt.shown || crossed != tt.crossed {
+			t.Errorf("%s: %d names shown of %d, %d crossed; want %d and %d: %+v", tt.name, shown, len(list), crossed, tt.shown, tt.crossed, list)
 		}
 	}
 	if n := notes([]float64{340, 400}, []string{"good up to 20 s", "bad beyond 40 s"}, 560); n[0].to > 345 || n[1].from < 395 || n[0].row+n[1].row > 0 {
