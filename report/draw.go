@@ -284,15 +284,8 @@ func (d *drawer) hosting(s *HostingSection) []block {
 		}
 		grid = append(grid, d.draw(&c, "Addresses of each class with a live flow, in bins of "+chart.Duration(s.Active.Width)+".", true, overTime(&c)))
 	}
-	if n := len(s.Churn.Seen); n > 1 {
-		c := chart.Chart{Title: "Coming and going", Kind: chart.Steps, X: chart.Axis{Unit: chart.Clock}, Y: chart.Axis{Unit: chart.Count}}
-		x := s.Churn.clock(n)
-		c.Series = []chart.Series{
-			{Name: "seen", X: x, Y: floats(s.Churn.Seen), Ink: 1},
-			{Name: "for the first time", X: x, Y: inner(floats(s.Churn.Fresh), 0), Ink: 3},
-			{Name: "for the last time", X: x, Y: inner(floats(s.Churn.Gone), n-1, n), Ink: 2},
-		}
-		grid = append(grid, d.draw(&c, "Addresses of all apps in bins of "+chart.Duration(s.Churn.Width)+"; left out where the input begins and ends.", true, overTime(&c)))
+	if s.Churn.told() {
+		grid = append(grid, d.churn(&s.Churn))
 	}
 	parts := []block{}
 	if len(grid) > 0 {
@@ -319,13 +312,32 @@ func (d *drawer) hosting(s *HostingSection) []block {
 	return append(append(parts, block{Table: t}), d.owners(s)...)
 }
 
-// inner leaves out bins that say nothing: at the edges of the input everything is
-// seen for the first or the last time.
-func inner(v []float64, without ...int) []float64 {
-	for _, i := range without {
-		v[i] = math.NaN()
+// churn draws who comes and goes, without what the edges of the input make: there
+// everybody is seen for the first or the last time.
+func (d *drawer) churn(o *Churn) *figure {
+	c := chart.Chart{Title: "Coming and going", Kind: chart.Steps, X: chart.Axis{Unit: chart.Clock}, Y: chart.Axis{Unit: chart.Count}}
+	x := o.clock(len(o.Seen))
+	fresh, gone := floats(o.Fresh), floats(o.Gone)
+	for i := range x {
+		if i < o.FreshFrom {
+			fresh[i] = math.NaN()
+		}
+		if i > o.GoneTo {
+			gone[i] = math.NaN()
+		}
 	}
-	return v
+	c.Series = []chart.Series{
+		{Name: "seen", X: x, Y: floats(o.Seen), Ink: 1},
+		{Name: "for the first time", X: x, Y: fresh, Ink: 3},
+		{Name: "for the last time", X: x, Y: gone, Ink: 2},
+	}
+	caption := "Addresses of all apps in bins of " + chart.Duration(o.Width) + ". "
+	if o.Away > 0 {
+		caption += fmt.Sprintf("19 of 20 addresses that came back had been away for at most %s: so near its begin and its end the input cannot tell a new or a lost address from one that rests, and both lines leave that out.", chart.Duration(o.Away))
+	} else {
+		caption += "Where the input begins and ends every address would seem new or lost: both lines leave that out."
+	}
+	return d.draw(&c, caption, true, overTime(&c))
 }
 
 const listedOwners = 40

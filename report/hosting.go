@@ -88,11 +88,27 @@ type Churn struct {
 	Fresh []int `json:"first_seen"`
 	Gone  []int `json:"last_seen"`
 	Seen  []int `json:"seen"`
+	// Away is how long 19 of 20 addresses that came back had been away at most, in
+	// seconds, to a bin's width; 0 where none came back. Nearer than that to the begin
+	// of the input a new address cannot be told from one that rested, nor near its
+	// end a lost one: FreshFrom is the first bin in which Fresh says something,
+	// GoneTo the last in which Gone does. Where no bin says anything FreshFrom is the
+	// number of bins, and GoneTo -1.
+	Away      float64 `json:"away_s"`
+	FreshFrom int     `json:"first_seen_from_bin"`
+	GoneTo    int     `json:"last_seen_to_bin"`
 }
+
+// told reports whether any bin tells who comes and goes.
+func (o *Churn) told() bool { return o.FreshFrom < len(o.Seen) }
 
 // leastPresence is how many bins have to be there before an address is called
 // always on.
 const leastPresence = 6
+
+// mostReturn is the share of addresses whose longest absence the edges of the input
+// have to outlast.
+const mostReturn = 0.95
 
 func (c *Collector) hostingSection() HostingSection {
 	s := HostingSection{
@@ -110,8 +126,10 @@ func (c *Collector) hostingSection() HostingSection {
 	c.active(&s.Active)
 	c.churn(&s.Churn)
 	if n := c.presence.bins(); n < leastPresence {
-		s.remark("The input spans %d %s of %s; it takes %d to tell addresses that are always on from those of the peak.",
+		s.remark("The input spans %d %s of %s; it takes %d to tell addresses that are always on from those of the peak, and which come and go.",
 			n, plural(n, "bin"), chart.Duration(time.Duration(c.presence.width).Seconds()), leastPresence)
+	} else if !s.Churn.told() {
+		s.remark("Addresses come back after as long as %s: this input is too short to tell which are new and which are gone.", chart.Duration(s.Churn.Away))
 	}
 	if !s.KnowsAS {
 		s.remark("No --asn-db was given: whose addresses these are is not known.")
@@ -336,21 +354,47 @@ func (c *Collector) churn(o *Churn) {
 		o.first = c.presence.base * c.presence.width
 		o.First = stamp(o.first)
 	}
+	var longest [presenceBins]int // addresses by the bins from one that saw them to the next
 	for _, s := range c.appServers() {
-		first, last := -1, -1
+		first, last, away := -1, -1, 0
 		for i := range n {
-			if s.mask>>i&1 != 0 {
-				if first < 0 {
-					first = i
-				}
-				last = i
-				o.Seen[i]++
+			if s.mask>>i&1 == 0 {
+				continue
 			}
+			if first < 0 {
+				first = i
+			} else {
+				away = max(away, i-last)
+			}
+			last = i
+			o.Seen[i]++
 		}
 		if first >= 0 {
 			o.Fresh[first]++
 			o.Gone[last]++
+			longest[away]++
 		}
+	}
+	o.edges(n, longest[1:])
+}
+
+// edges finds the bins that say who comes and goes. The first and the last are parts
+// of bins, and do not count. Of the addresses that were seen in more than one bin,
+// longest[i] were away for i+1 bins at most.
+func (o *Churn) edges(n int, longest []int) {
+	all := 0
+	for _, k := range longest {
+		all += k
+	}
+	o.FreshFrom, o.GoneTo = n, -1
+	away, within := 0, 0
+	for all > 0 && float64(within) < mostReturn*float64(all) {
+		within += longest[away]
+		away++
+	}
+	o.Away = float64(away) * o.Width
+	if n >= leastPresence && n-2-away >= 0 {
+		o.FreshFrom, o.GoneTo = 1+away, n-2-away
 	}
 }
 

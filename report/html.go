@@ -144,7 +144,11 @@ func (r *Report) when() string {
 	}
 	first, _ := time.Parse(time.RFC3339, r.First)
 	last, _ := time.Parse(time.RFC3339, r.Last)
-	return fmt.Sprintf("%s to %s UTC · %s · from %s", first.Format("Monday 2 January 2006, 15:04"), last.Format("2 January, 15:04"),
+	end := "2 January, 15:04"
+	if last.Year() != first.Year() {
+		end = "2 January 2006, 15:04"
+	}
+	return fmt.Sprintf("%s to %s UTC · %s · from %s", first.Format("Monday 2 January 2006, 15:04"), last.Format(end),
 		chart.Duration(r.Seconds), r.Inputs)
 }
 

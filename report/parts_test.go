@@ -99,6 +99,107 @@ func TestDistinct(t *testing.T) {
 	}
 }
 
+// TestWhen: the span is told in days where it is long, and with the year that it ends in.
+func TestWhen(t *testing.T) {
+	for _, tt := range []struct {
+		first, last string
+		seconds     float64
+		want        string
+	}{
+		{"2014-02-22T17:30:00Z", "2014-02-22T19:30:00Z", 7200, "Saturday 22 February 2014, 17:30 to 22 February, 19:30 UTC · 2 h · from 1 capture"},
+		{"2013-12-31T23:00:00Z", "2014-01-01T01:00:00Z", 7200, "Tuesday 31 December 2013, 23:00 to 1 January 2014, 01:00 UTC · 2 h · from 1 capture"},
+		{"2006-01-18T03:30:00Z", "2014-02-18T03:30:00Z", 2953 * 86400, "Wednesday 18 January 2006, 03:30 to 18 February 2014, 03:30 UTC · 2953 d · from 1 capture"},
+	} {
+		r := Report{First: tt.first, Last: tt.last, Seconds: tt.seconds, Inputs: Inputs{Captures: 1}}
+		if got := r.when(); got != tt.want {
+			t.Errorf("%s, want %s", got, tt.want)
+		}
+	}
+}
+
+// TestChurnEdges: where the input begins and ends everybody is seen for the first or
+// the last time; how far that reaches, the absences tell.
+func TestChurnEdges(t *testing.T) {
+	const hour = int64(time.Hour)
+	start := int64(1393027200e9) + hour/2
+	every := func(hours ...int64) (starts []int64) {
+		for _, h := range hours {
+			starts = append(starts, start+h*hour)
+		}
+		return starts
+	}
+	var always, third []int64
+	for h := range int64(24) {
+		always = append(always, start+h*hour)
+	}
+	for h := int64(0); h < 24; h += 3 {
+		third = append(third, start+h*hour)
+	}
+	for _, tt := range []struct {
+		name     string
+		servers  [][]int64 // when each address is met
+		away     time.Duration
+		from, to int
+		told     bool
+	}{
+		{"always there", [][]int64{always, always}, time.Hour, 2, 21, true},
+		{"every three hours", [][]int64{always, third}, 3 * time.Hour, 4, 19, true},
+		{"one that stays away", append(slices.Repeat([][]int64{third}, 19), every(0, 23)), 3 * time.Hour, 4, 19, true},
+		{"two that stay away", append(slices.Repeat([][]int64{third}, 19), every(0, 23), every(0, 23)), 23 * time.Hour, 24, -1, false},
+		{"nobody comes back", [][]int64{every(0), every(23)}, 0, 1, 22, true},
+		{"short", [][]int64{always[:4], always[:4]}, time.Hour, 4, -1, false},
+		{"nothing", nil, 0, 0, -1, false},
+	} {
+		c := NewCollector(Options{})
+		for i, starts := range tt.servers {
+			for _, at := range starts {
+				r := Record{
+					Start: at, End: at + 1e9, App: "whatsapp", Class: "chat", Evidence: "none",
+					Server: netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), Subscriber: netip.MustParseAddr("10.0.0.1"),
+				}
+				c.Add(&r)
+			}
+		}
+		result := c.Report()
+		o := &result.Hosting.Churn
+		if o.Away != tt.away.Seconds() || o.FreshFrom != tt.from || o.GoneTo != tt.to || o.told() != tt.told {
+			t.Errorf("%s: away %v s, %d … %d of %d, told %v; want %v, %d … %d", tt.name, o.Away, o.FreshFrom, o.GoneTo, len(o.Seen), o.told(), tt.away, tt.from, tt.to)
+		}
+		var page strings.Builder
+		if err := result.WriteHTML(&page); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(page.String(), "Coming and going") != tt.told {
+			t.Errorf("%s: the page does not agree", tt.name)
+		}
+	}
+}
+
+// TestChurnFigure: the lines end where the edges of the input begin.
+func TestChurnFigure(t *testing.T) {
+	o := &Churn{
+		Times: Times{first: 1393027200e9, Width: 3600}, Away: 7200, FreshFrom: 3, GoneTo: 4,
+		Seen: []int{9, 9, 9, 9, 9, 9, 9, 9}, Fresh: []int{9, 8, 7, 1, 1, 1, 1, 1}, Gone: []int{2, 2, 2, 2, 2, 7, 8, 9},
+	}
+	f := (&drawer{}).churn(o)
+	for i, want := range []string{"9 9 9 9 9 9 9 9 9", "- - - 1 1 1 1 1 1", "2 2 2 2 2 - - - -"} {
+		var got []string
+		for _, y := range f.Data.Series[i].Y {
+			if y == nil {
+				got = append(got, "-")
+				continue
+			}
+			got = append(got, fmt.Sprint(*y))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", f.Data.Series[i].Name, got, want)
+		}
+	}
+	if !strings.Contains(f.Caption, "at most 2 h") {
+		t.Errorf("the caption does not say what is left out: %s", f.Caption)
+	}
+}
+
 // TestTimelineOrder: bins and presence do not depend on the order of what comes.
 func TestTimelineOrder(t *testing.T) {
 	for seed := range uint64(20) {
