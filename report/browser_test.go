@@ -174,7 +174,7 @@ func TestPageInBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	heard := listen(ctx, t)
-	for _, width := range []int64{400, 900, 1400} {
+	for _, width := range []int64{400, 900, 1280, 1920} {
 		err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 900), chromedp.Navigate("file://"+path))
 		if err != nil {
 			t.Fatal(err)
@@ -191,6 +191,13 @@ func TestPageInBrowser(t *testing.T) {
 		}
 		if s.Overflow > 0 {
 			t.Errorf("%d pixels: the page is %d wider than the window", width, s.Overflow)
+		}
+		// A phone's menu moves under the finger; elsewhere it is whole, in rows if need be.
+		menu := evaluate[string](ctx, t, `(() => { const u = document.querySelector("nav ul"), b = u.getBoundingClientRect();
+			return [...u.querySelectorAll("a")].filter((a) => a.getBoundingClientRect().right > b.right - parseFloat(getComputedStyle(u).paddingRight) + 0.5).map((a) => a.textContent)
+				.concat(u.offsetHeight > u.clientHeight ? ["a scrollbar"] : []).join(", "); })()`)
+		if width > 736 && menu != "" {
+			t.Errorf("%d pixels: out of the menu's frame: %s", width, menu)
 		}
 		if fontSize < 9 {
 			t.Errorf("%d pixels: text of charts is shown in %.1f pixels", width, fontSize)
