@@ -251,9 +251,9 @@ type Lost struct {
 	Loss [2]Loss // by direction, as Half
 }
 
-// links are a flow's neighbours in its list, 0 ends; of a free record next alone counts. They
-// are apart from all else, so that those of a table's youngest flows, which are linked
-// and unlinked all the time, take few lines.
+// links are a flow's neighbours in its list, 0 ends; of a free record next alone
+// counts. They are apart from all else, so that those of a table's youngest flows,
+// which are linked and unlinked all the time, take few lines.
 type links struct{ prev, next uint32 }
 
 // Bytes returns the IP bytes of direction d.

@@ -116,9 +116,9 @@ func whereTo(path string) string {
 	return filepath.Clean(path)
 }
 
-// result is a file that a command writes anew, compressed as its name says. What stood in it goes when the
-// first byte is written, or when the result turns out empty: until then nothing is
-// lost if the command fails.
+// result is a file that a command writes anew, compressed as its name says. What
+// stood in it goes when the first byte is written, or when the result turns out
+// empty: until then nothing is lost if the command fails.
 type result struct {
 	path    string
 	out     io.Writer
